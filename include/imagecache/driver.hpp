@@ -1,0 +1,83 @@
+// The backend SPI: what a storage backend must do, and all that a driver's author needs to know.
+//
+// A driver is plain blocking code. The service owns threads, limits, retries, deadlines, logs and counters; a driver
+// sees none of them. It is called from several threads at once, never with more calls in flight than
+// Capabilities::max_concurrency, and never with two calls in flight that name the same volume as target. It does not
+// throw; a failure is a Result with a message that goes from the thing to the reason.
+//
+// The order of calls in a volume's life:
+//
+//   image-volume:  create_volume → copy_image_to_volume → seal → create_cloned_volume(source)… → delete_volume
+//   user volume:   create_cloned_volume(target) → [extend_volume]… → initialize_connection… → delete_volume
+//
+// Durability: when a call that makes or changes a volume has returned success, the change survives a power failure.
+// What a finished volume must look like so that Cinder's own driver can manage it is written in the driver's README.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "imagecache/error.hpp"
+#include "imagecache/types.hpp"
+
+namespace imagecache {
+
+class Driver {
+ public:
+  virtual ~Driver() = default;
+
+  virtual Capabilities capabilities() const = 0;
+
+  /// Called once before any other call but capabilities(). Fails if the backend cannot work as configured, with a
+  /// message that tells the operator what to do.
+  virtual Result<void> check_for_setup_error() = 0;
+
+  virtual Result<VolumeStats> get_volume_stats() = 0;
+
+  /// What really exists, in no particular order; also things that the service did not make. Recovery compares.
+  virtual Result<std::vector<VolumeId>> list_volumes() = 0;
+
+  /// A new volume that reads as zeroes. Errc::already_exists if the name is taken; nothing is changed then.
+  virtual Result<void> create_volume(const VolumeId& volume, std::uint64_t size_bytes) = 0;
+
+  /// Fills a volume that create_volume has just made. May take minutes; ends soon after a stop (Errc::cancelled), and
+  /// the service then deletes the volume.
+  virtual Result<void> copy_image_to_volume(const ImageFile& image, const VolumeId& volume, std::stop_token stop) = 0;
+
+  /// Makes a filled volume ready to be a source of clones (on RBD its one snapshot). Idempotent.
+  virtual Result<void> seal(const VolumeId& volume) {
+    static_cast<void>(volume);
+    return {};
+  }
+
+  /// A new volume with the source's content, and zeroes behind it up to size_bytes. Errc::not_found if the source is
+  /// not there, Errc::already_exists if the target is; nothing is changed then. On failure nothing of the target
+  /// remains.
+  virtual Result<void> create_cloned_volume(const CloneSpec& clone) = 0;
+
+  /// Grows, never shrinks (Errc::invalid_argument). The new part reads as zeroes.
+  virtual Result<void> extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) = 0;
+
+  /// Absent is a success. Clones of the volume are unharmed.
+  virtual Result<void> delete_volume(const VolumeId& volume) = 0;
+
+  virtual Result<ConnectionInfo> initialize_connection(const VolumeId& volume) = 0;
+};
+
+/// Where a driver reads its section of cinder.conf. Names as the operator writes them; the value is what
+/// [section] → [backend_defaults] → nothing gives.
+class BackendOptions {
+ public:
+  virtual ~BackendOptions() = default;
+  virtual std::string section() const = 0;
+  virtual std::optional<std::string> get(std::string_view option) const = 0;
+};
+
+/// Makes a driver from its section; fails on a missing or wrong option by naming section and option.
+using DriverFactory = Result<std::unique_ptr<Driver>> (*)(const BackendOptions& options);
+
+}  // namespace imagecache

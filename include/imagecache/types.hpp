@@ -1,0 +1,78 @@
+// The values that cross the backend SPI.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+
+#include "imagecache/error.hpp"
+
+namespace imagecache {
+
+/// The name by which the backend stores a volume: `volume_name_template` filled with the volume's uuid
+/// ("volume-3a0f…"). The service has checked it: [A-Za-z0-9._-]+, no leading dot, at most 200 characters.
+struct VolumeId {
+  std::string name;
+  auto operator<=>(const VolumeId&) const = default;
+};
+
+/// How a backend makes a volume from another.
+enum class CloneSupport {
+  none,           ///< it cannot; the service then copies the image into each volume
+  full_copy,      ///< it copies the data: time and space grow with the content
+  copy_on_write,  ///< it shares the data: time and space do not grow with the content
+};
+
+/// Constant for the life of the driver once check_for_setup_error() has succeeded.
+struct Capabilities {
+  CloneSupport clone = CloneSupport::none;
+  unsigned max_concurrency = 1;                 ///< how many calls the driver takes at once; the service holds to it
+  unsigned clones_per_source = 0;               ///< most clones of one volume alive at a time; 0: no limit
+  bool serialize_clones_of_one_source = false;  ///< clones of one source at once are slower than one after the other
+};
+
+struct VolumeStats {
+  std::uint64_t total_bytes = 0;
+  std::uint64_t free_bytes = 0;
+};
+
+struct CloneSpec {
+  VolumeId source;
+  VolumeId target;
+  std::uint64_t size_bytes = 0;  ///< of the target; never below the source's size (the service has checked)
+};
+
+/// What an attacher needs, as Cinder's `connection_info`: {"driver_volume_type": …, "data": {…}}.
+struct ConnectionInfo {
+  std::string driver_volume_type;
+  std::map<std::string, std::string> data;
+};
+
+/// An image's content, seen as the raw disk that a volume made of it must hold. The service has verified and inspected
+/// it; a driver neither knows nor asks what format it is stored in.
+class ImageFile {
+ public:
+  /// One run of data. Runs that read as zeroes are left out, so a driver writes only into a volume that is all zeroes.
+  /// Offsets and lengths are multiples of 512 except at the very end; runs do not overlap and come in any order.
+  using Sink = std::function<Result<void>(std::uint64_t offset_bytes, std::span<const std::byte> data)>;
+
+  virtual ~ImageFile() = default;
+
+  /// The size of the disk. The volume is at least this large.
+  virtual std::uint64_t virtual_size_bytes() const = 0;
+
+  /// Calls `sink` for every run of data, from several threads at once, and returns when all calls have returned.
+  /// The first failure of a sink, or a stop, ends it and is what is returned (a stop as Errc::cancelled).
+  virtual Result<void> for_each_data(const Sink& sink, std::stop_token stop) const = 0;
+
+  /// If the content is, byte for byte, a file on this host: a descriptor for reading, owned by the ImageFile. A driver
+  /// may then reflink from it. Else nullopt.
+  virtual std::optional<int> raw_fd() const { return std::nullopt; }
+};
+
+}  // namespace imagecache

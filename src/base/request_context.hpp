@@ -1,0 +1,23 @@
+// On whose behalf a piece of work is done: made once where a request comes in, handed down by reference or copy.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace imagecache::base {
+
+struct RequestContext {
+  std::string request_id;         ///< ours, "req-<uuid>": in logs, in the answer, sent upstream
+  std::string global_request_id;  ///< the client's X-Openstack-Request-Id, if it was well formed; else empty
+  std::string auth_token;         ///< the caller's X-Auth-Token, passed to the origin as it came; never logged
+  std::string user_id;
+  std::string project_id;
+  bool is_admin = false;
+};
+
+/// A context with a fresh request id and no caller: for work that the service does on its own account.
+RequestContext internal_context();
+/// "req-" followed by a lower-case uuid, which is all that oslo.middleware accepts from a client.
+bool is_request_id(std::string_view text);
+
+}  // namespace imagecache::base
