@@ -4,7 +4,7 @@ set -eu
 cd "$1"
 declare -A below=(
   [base]="" [config]="base" [catalog]="base" [origin]="base" [identity]="base" [convert]="base" [events]="base"
-  [http]="base" [image_cache]="base catalog origin events" [volume_cache]="base catalog convert image_cache events origin"
+  [http]="base events" [image_cache]="base catalog origin events" [volume_cache]="base catalog convert image_cache events origin"
   [api]="base http identity image_cache volume_cache events catalog origin" [cli]="base config"
 )
 # A third party's headers stop at one room.

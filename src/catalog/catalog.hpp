@@ -1,0 +1,179 @@
+// What must survive a crash: volumes, image-volumes, volume types, quotas. The truth that the storage is compared with
+// at start. One SQLite file here; a database that several nodes share stands behind the same promises.
+//
+// Every method blocks, is called on a BlockingPool, from any thread, and is one transaction: when it has returned
+// success its change survives a power failure, when it fails nothing has changed. Absence is not an error where a
+// method returns an optional. Errc::no_space when the disk is full, Errc::busy when another process holds the file too
+// long.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "imagecache/error.hpp"
+
+namespace imagecache::catalog {
+
+/// One volume of any project; an image-volume is one of the internal tenant's. Status values are Cinder's.
+struct Volume {
+  std::string id;    ///< uuid
+  std::string name;  ///< what the backend stores it by
+  std::string project_id;
+  std::string user_id;
+  std::string display_name;
+  std::string display_description;
+  std::string backend;      ///< section name
+  std::string host;         ///< "host@backend#pool"
+  std::string volume_type;  ///< name
+  std::string status;  ///< "creating", "downloading", "available", "extending", "deleting", "error", "error_deleting",
+                       ///< "error_extending"
+  std::string status_reason;  ///< why it is in error, for people
+  std::uint64_t size_gb = 0;
+  std::string image_id;          ///< made from, or empty
+  std::string content_key;       ///< of that image, or empty
+  std::string source_volume_id;  ///< the image-volume it was cloned from, or empty
+  std::string availability_zone;
+  bool bootable = false;
+  bool counts_quota = true;
+  std::map<std::string, std::string> metadata;
+  std::map<std::string, std::string> image_metadata;  ///< volume_image_metadata
+  std::string request_id;                             ///< that made it
+  base::WallTime created_at{};
+  base::WallTime updated_at{};
+};
+
+/// That a volume holds an image's content on one backend and may be cloned.
+struct ImageVolume {
+  std::string volume_id;  ///< of its Volume row
+  std::string backend;
+  std::string content_key;
+  std::string image_id;  ///< the image it was made for first
+  std::string image_updated_at;
+  std::string requesting_project;  ///< whose request built it
+  std::string state;               ///< "building", "ready", "evicting"
+  std::uint64_t size_gb = 0;
+  std::uint64_t virtual_size_bytes = 0;
+  std::uint64_t clones = 0;  ///< made of it so far
+  bool pinned = false;
+  base::WallTime created_at{};
+  base::WallTime last_used{};
+  std::uint64_t build_ms = 0;  ///< how long the build took: what each clone saves
+};
+
+struct VolumeFilter {
+  std::optional<std::string> project_id;  ///< absent: all
+  std::optional<std::string> backend;
+  std::optional<std::string> status;
+  std::optional<std::string> display_name;
+  std::string marker;  ///< the id after which to begin, in the order created_at desc, id desc; empty: from the start
+  std::uint64_t limit = 1000;
+};
+
+struct VolumeType {
+  std::string id;
+  std::string name;
+  std::string description;
+  bool is_public = true;
+  std::map<std::string, std::string> extra_specs;
+};
+
+/// "volumes", "gigabytes", "volumes_<type>", "gigabytes_<type>", "per_volume_gigabytes"…
+struct QuotaUsage {
+  std::int64_t limit = -1;  ///< -1: unlimited
+  std::uint64_t in_use = 0;
+  std::uint64_t reserved = 0;
+};
+
+struct QuotaDelta {
+  std::string resource;
+  std::int64_t delta = 0;
+};
+
+/// Limits where no row of the quota tables says otherwise: the quota_* options.
+using QuotaDefaults = std::map<std::string, std::int64_t>;
+
+class Catalog {
+ public:
+  virtual ~Catalog() = default;
+
+  /// Inserts the row and, if it counts, the project's quota usage (volumes, gigabytes, and both per type) with it.
+  /// Errc::already_exists for a known id (nothing changed), Errc::quota_exceeded with Cinder's message.
+  virtual Result<void> create_volume(const Volume& volume) = 0;
+  virtual Result<std::optional<Volume>> find_volume(const std::string& id) = 0;
+  /// One page. A marker that is not there is Errc::not_found.
+  virtual Result<std::vector<Volume>> list_volumes(const VolumeFilter& filter) = 0;
+  /// Writes status, status_reason and, where given, what a finished build adds. Errc::not_found if the row is gone;
+  /// Errc::conflict if `from` is given and the row is in none of these states (compare and swap).
+  struct VolumeUpdate {
+    std::vector<std::string> from;
+    std::optional<std::string> status;
+    std::optional<std::string> status_reason;
+    std::optional<std::string> source_volume_id;
+    std::optional<std::string> content_key;
+    std::optional<std::string> display_name;
+    std::optional<std::string> display_description;
+    std::optional<bool> bootable;
+    std::optional<std::map<std::string, std::string>> metadata;
+    std::optional<std::map<std::string, std::string>> image_metadata;
+  };
+  virtual Result<void> update_volume(const std::string& id, const VolumeUpdate& update) = 0;
+  /// Grows the row's size and the quota usage together: Errc::quota_exceeded changes nothing. Also shrinks back after a
+  /// failed extend (never refused by a quota).
+  virtual Result<void> resize_volume(const std::string& id, std::uint64_t new_size_gb) = 0;
+  /// Removes the row and its usage; an image-volume row of it too. Absent is a success.
+  virtual Result<void> remove_volume(const std::string& id) = 0;
+
+  /// Unique by (backend, content_key): Errc::already_exists. The Volume row must be there.
+  virtual Result<void> create_image_volume(const ImageVolume& image_volume) = 0;
+  virtual Result<std::optional<ImageVolume>> find_image_volume(const std::string& backend,
+                                                               const std::string& content_key) = 0;
+  virtual Result<std::optional<ImageVolume>> find_image_volume_by_id(const std::string& volume_id) = 0;
+  virtual Result<std::vector<ImageVolume>> list_image_volumes(const std::optional<std::string>& backend) = 0;
+  struct ImageVolumeUpdate {
+    std::optional<std::string> state;
+    std::optional<bool> pinned;
+    std::optional<std::uint64_t> size_gb;
+    std::optional<std::uint64_t> virtual_size_bytes;
+    std::optional<std::uint64_t> build_ms;
+  };
+  virtual Result<void> update_image_volume(const std::string& volume_id, const ImageVolumeUpdate& update) = 0;
+  /// last_used := max(last_used, at), clones += n, for many at once: what the hit path gathered.
+  struct Use {
+    std::string volume_id;
+    std::uint64_t clones = 0;
+    base::WallTime at{};
+  };
+  virtual Result<void> record_uses(const std::vector<Use>& uses) = 0;
+  struct ImageVolumeTotals {
+    std::uint64_t count = 0;
+    std::uint64_t size_gb = 0;
+  };
+  virtual Result<ImageVolumeTotals> image_volume_totals(const std::string& backend) = 0;
+  /// The least recently used image-volume that is ready and not pinned. By index, whatever the number.
+  virtual Result<std::optional<ImageVolume>> least_recently_used(const std::string& backend) = 0;
+  /// Volumes in a state that a running process would leave soon: what recovery settles.
+  virtual Result<std::vector<Volume>> unfinished_volumes() = 0;
+
+  virtual Result<std::map<std::string, QuotaUsage>> quota(const std::string& project_id) = 0;
+  virtual Result<void> set_quota(const std::string& project_id, const std::map<std::string, std::int64_t>& limits) = 0;
+  virtual Result<void> reset_quota(const std::string& project_id) = 0;
+  virtual Result<std::map<std::string, std::int64_t>> quota_defaults() = 0;
+
+  virtual Result<void> create_volume_type(const VolumeType& type) = 0;  ///< Errc::already_exists by name
+  virtual Result<std::vector<VolumeType>> list_volume_types() = 0;
+  virtual Result<std::optional<VolumeType>> find_volume_type(const std::string& id_or_name) = 0;
+  virtual Result<void> update_volume_type(const VolumeType& type) = 0;
+  virtual Result<void> remove_volume_type(const std::string& id) = 0;  ///< Errc::conflict while volumes use it
+};
+
+/// Opens or makes `path` (schema and its version in schema.cpp). Fails if a newer version of this program wrote it.
+Result<std::unique_ptr<Catalog>> open_sqlite_catalog(const std::string& path, QuotaDefaults defaults,
+                                                     const base::Clock& clock);
+
+}  // namespace imagecache::catalog

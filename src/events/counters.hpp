@@ -1,0 +1,52 @@
+// What the service counts, for operators (/metrics, status) and for tests, which prove races with them.
+//
+// Plain atomics, written from any thread; a reader sees each one whole, not all at one instant. Names and help texts
+// are in counters.cpp, in Prometheus' conventions.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace imagecache::events {
+
+using Counter = std::atomic<std::uint64_t>;
+
+struct Counters {
+  // Image cache, by requests. The words are RFC 9211's.
+  Counter image_hits, image_collapsed, image_misses, image_passes, image_ranges, image_errors;
+  // Image cache, by bytes sent to clients.
+  Counter image_hit_bytes, image_collapsed_bytes, image_miss_bytes, image_pass_bytes;
+  // Fills: bytes that really came from the origin.
+  Counter fills_started, fills_resumed, fills_completed, fills_failed, fill_bytes;
+  Counter fill_digest_mismatches;
+  Counter image_evictions, image_evicted_bytes, image_files_invalidated;
+  Counter origin_describes, origin_retries;
+  // Volume cache.
+  Counter volume_hits, volume_misses, volume_collapsed, volume_uncached;
+  Counter volume_builds_started, volume_builds_completed, volume_builds_failed;
+  Counter volumes_created, volumes_failed, volumes_deleted, volumes_recovered;
+  Counter image_volume_evictions, image_volume_repairs, image_volume_quota_refusals;
+  Counter convert_bytes;
+  // HTTP.
+  Counter http_requests, http_connections_accepted, http_connections_refused;
+  // Gauges.
+  Counter http_connections, fills_in_flight, image_cache_bytes, image_cache_reserved_bytes, image_cache_files;
+};
+
+struct CounterValue {
+  std::string_view name;  ///< "imagecache_image_requests_total"
+  std::string_view label_name;
+  std::string_view label_value;
+  std::string_view help;
+  bool gauge = false;
+  std::uint64_t value = 0;
+};
+
+std::vector<CounterValue> snapshot(const Counters& counters);
+/// Prometheus' text format 0.0.4.
+std::string prometheus_text(const Counters& counters);
+
+}  // namespace imagecache::events

@@ -1,0 +1,113 @@
+// HTTP/1.1 on TCP and Unix sockets: listen, read a request's head, hand it to a handler, write the answer. It knows no
+// resource and no image; api does.
+//
+// One Task per connection on one I/O thread; handlers run as part of it and must not block. Limits on connections, head
+// size and every wait are in Limits. An Exchange is one request and its answer; it is used by its handler alone, and
+// only until the handler returns.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/blocking_pool.hpp"
+#include "base/fd.hpp"
+#include "base/io_threads.hpp"
+#include "base/task.hpp"
+#include "events/counters.hpp"
+#include "imagecache/error.hpp"
+
+namespace imagecache::http {
+
+struct Limits {
+  std::size_t max_connections = 1024;  ///< per listener; one more is answered 503 and closed
+  std::uint32_t max_header_bytes = 32768;
+  std::uint64_t max_body_bytes = 114688;  ///< of bodies that a handler reads whole
+  std::chrono::milliseconds header_timeout{30'000};
+  std::chrono::milliseconds idle_timeout{120'000};  ///< between requests of one connection
+  std::chrono::milliseconds body_timeout{60'000};   ///< without a byte sent or received
+};
+
+/// Where to listen: exactly one of the two forms.
+struct BindAddress {
+  std::string host;        ///< "127.0.0.1", "::1"
+  std::uint16_t port = 0;  ///< 0: the kernel picks; see Server::port()
+  std::string unix_path;   ///< a stale socket there is replaced, anything else is an error
+};
+
+using Header = std::pair<std::string, std::string>;
+
+struct Response {
+  unsigned status = 200;
+  std::vector<Header> headers;  ///< Content-Length, Date and Connection are added
+  std::string body;
+};
+
+/// Gives the bytes of a body as they become available: how many bytes from the file's start may be sent now, once that
+/// is more than `offset`; equal to the end means no more will come.
+using WaitAvailable = std::function<base::Task<Result<std::uint64_t>>(std::uint64_t offset, base::Deadline deadline)>;
+
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+
+  virtual std::string_view method() const = 0;
+  virtual std::string_view target() const = 0;                       ///< as sent: path and query
+  virtual std::string_view path() const = 0;                         ///< the path, not decoded
+  virtual std::string_view query() const = 0;                        ///< without '?'
+  virtual std::string_view header(std::string_view name) const = 0;  ///< empty if absent; the first if repeated
+  virtual std::vector<Header> headers() const = 0;
+  virtual std::string_view peer() const = 0;  ///< "127.0.0.1", "unix"
+
+  /// The whole body. Errc::invalid_argument over max_body_bytes, Errc::timeout.
+  virtual base::Task<Result<std::string>> read_body() = 0;
+
+  /// True once an answer's head has been written: nothing else can be said then but to end the connection.
+  virtual bool answered() const = 0;
+  virtual base::Task<Result<void>> respond(Response response) = 0;
+  /// An answer whose body is `length_bytes` of `fd` from `offset_bytes` on, by sendfile(2). Where `wait` is given the
+  /// file is still growing and only what it allows is sent. `length_bytes` absent: chunked, until wait says the end. A
+  /// failure in the middle ends the connection, so that the client sees that the body is short.
+  virtual base::Task<Result<void>> respond_file(Response head, int fd, std::uint64_t offset_bytes,
+                                                std::optional<std::uint64_t> length_bytes, WaitAvailable wait) = 0;
+  /// Passes this request to `upstream_url` + target() and its answer back, both bodies as they come, neither held
+  /// whole. Hop-by-hop headers are dropped, `extra` is set. Returns the answer's status. Errc::unavailable if no answer
+  /// came.
+  virtual base::Task<Result<unsigned>> pass_through(std::string upstream_url, std::vector<Header> extra) = 0;
+};
+
+using Handler = std::function<base::Task<void>(Exchange& exchange)>;
+
+/// TLS towards the origin, for pass_through().
+struct UpstreamTls {
+  bool insecure = false;
+  std::string ca_file, cert_file, key_file;
+};
+
+class Server {
+ public:
+  /// All references outlive the server. `pool` reads file pages that are not in memory.
+  Server(std::string name, Limits limits, UpstreamTls upstream_tls, Handler handler, base::IoThreads& io,
+         base::BlockingPool& pool, events::Counters& counters);
+  ~Server();
+
+  /// Binds and starts to accept.
+  Result<void> listen(const BindAddress& address);
+  std::uint16_t port() const;  ///< of the TCP listener
+  std::size_t connections() const;
+
+  /// Accepts no more, lets requests in flight end until the deadline, closes the rest.
+  base::Task<void> stop(base::Deadline deadline);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace imagecache::http

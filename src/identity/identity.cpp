@@ -1,0 +1,31 @@
+#include "identity/identity.hpp"
+
+#include "base/text.hpp"
+
+namespace imagecache::identity {
+namespace {
+
+class NoAuth final : public Authenticator {
+ public:
+  Result<base::RequestContext> authenticate(const Presented& presented) const override {
+    base::RequestContext context;
+    context.request_id = "req-" + base::new_uuid();
+    if (base::is_request_id(presented.request_id)) context.global_request_id = presented.request_id;
+    context.auth_token = presented.auth_token;
+    const std::string_view token = presented.auth_token.empty() ? "admin:admin" : presented.auth_token;
+    const auto colon = token.find(':');
+    context.user_id = token.substr(0, colon);
+    context.project_id = colon == std::string_view::npos ? token : token.substr(colon + 1);
+    if (context.project_id.empty()) context.project_id = context.user_id;
+    context.is_admin = true;
+    return context;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Authenticator> make_noauth() {
+  return std::make_unique<NoAuth>();
+}
+
+}  // namespace imagecache::identity

@@ -1,0 +1,33 @@
+// Who is asking. One question to an Authenticator per request, before anything is done for it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/request_context.hpp"
+#include "imagecache/error.hpp"
+
+namespace imagecache::identity {
+
+/// The request headers that bear on identity, as they came; empty where absent.
+struct Presented {
+  std::string_view auth_token;  ///< X-Auth-Token
+  std::string_view request_id;  ///< X-Openstack-Request-Id
+};
+
+/// Any thread; does not block (an authenticator that must ask a server is asked on a pool by its caller).
+class Authenticator {
+ public:
+  virtual ~Authenticator() = default;
+  /// The caller, with a fresh request id. Errc::unauthenticated if there is none.
+  virtual Result<base::RequestContext> authenticate(const Presented& presented) const = 0;
+};
+
+/// `auth_strategy = noauth` as in Cinder: "user:project" makes the caller admin of what it names, the project defaults
+/// to the user, no token is user and project "admin". Fit for loopback and Unix sockets alone; the program refuses
+/// more.
+std::unique_ptr<Authenticator> make_noauth();
+
+}  // namespace imagecache::identity

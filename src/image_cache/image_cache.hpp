@@ -1,0 +1,150 @@
+// Image files on local disk: one download per image however many ask, verified before it counts, published whole.
+//
+// The room has never heard of volumes or HTTP. Its two customers are the image API (which serves bytes to clients while
+// they arrive) and the volume cache (which wants the whole verified file). Both say who asks; for each, the origin is
+// asked with that caller's token before a byte moves.
+//
+// Methods that return a Task are called on an I/O thread and block none; those that do not are cheap and may be called
+// from any thread. On disk everything is as Glance's own cache leaves it (docs/image-cache-layout.md).
+//
+// Always true:
+//   * a file at <image_cache_dir>/<id> with a row is whole and its digest was right when it was published;
+//   * files and reservations together never pass max_size_bytes;
+//   * a fill belongs to the cache: whoever asked first may leave, the others notice nothing;
+//   * the last bytes of a fill are not readable before its digest is known to be right.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/blocking_pool.hpp"
+#include "base/clock.hpp"
+#include "base/fd.hpp"
+#include "base/request_context.hpp"
+#include "base/task.hpp"
+#include "events/counters.hpp"
+#include "origin/origin.hpp"
+
+namespace imagecache::image_cache {
+
+struct Options {
+  std::string directory;                           ///< image_cache_dir
+  std::string sqlite_db = "cache.db";              ///< image_cache_sqlite_db
+  std::uint64_t max_size_bytes = 10ULL << 30;      ///< image_cache_max_size; 0: nothing is cached
+  std::chrono::seconds stall_time{86400};          ///< image_cache_stall_time
+  std::uint64_t free_space_floor_bytes = 0;        ///< left free on the file system, whatever the limit says
+  std::chrono::milliseconds flush_interval{5000};  ///< how often hits and last-used are written
+  unsigned fill_attempts = 5;                      ///< how often a broken transfer is taken up again
+  std::chrono::milliseconds fill_retry_pause{1000};
+  std::uint64_t hold_back_bytes = 1 << 20;  ///< readable only once the digest is known
+};
+
+enum class Outcome { hit, collapsed, miss, pass };
+
+/// An image being read: the whole file of a hit, or a file that is still growing. Movable; its open descriptor is the
+/// pin: eviction may unlink the file and its bytes stay readable. Used by one Task at a time.
+class Reader {
+ public:
+  Reader(Reader&&) noexcept;
+  Reader& operator=(Reader&&) noexcept;
+  ~Reader();
+
+  Outcome outcome() const;
+  const origin::ImageInfo& info() const;
+  /// Of the whole image; absent only while a fill's origin has not said.
+  std::optional<std::uint64_t> size_bytes() const;
+  /// The image file. Bytes below available() are final.
+  int fd() const;
+  /// Waits until bytes beyond `offset_bytes` may be read and returns how many may be read from the file's start, or the
+  /// image's size at its end. The fill's failure, or Errc::timeout at the deadline, as an error.
+  base::Task<Result<std::uint64_t>> wait_available(std::uint64_t offset_bytes, base::Deadline deadline);
+
+ private:
+  friend class ImageCache;
+  struct State;
+  explicit Reader(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+struct CachedImage {
+  std::string image_id;
+  std::uint64_t hits = 0;
+  double last_accessed = 0;  ///< seconds since the epoch
+  double last_modified = 0;
+  std::uint64_t size_bytes = 0;
+};
+
+struct FillProgress {
+  std::string image_id;
+  std::uint64_t done_bytes = 0;
+  std::optional<std::uint64_t> total_bytes;
+};
+
+struct Removed {
+  std::uint64_t files = 0;
+  std::uint64_t bytes = 0;
+};
+
+class ImageCache {
+ public:
+  /// Starts cold: call recover() before the first request. All references outlive the cache. `pool` takes the describes
+  /// and small file work, `fill_pool` one thread per running fill, `digest_pool` one more per running fill.
+  ImageCache(Options options, origin::Origin& origin, base::BlockingPool& pool, base::BlockingPool& fill_pool,
+             base::BlockingPool& digest_pool, const base::Clock& clock, events::Counters& counters);
+  ~ImageCache();
+
+  /// Blocks. Makes the directories, opens cache.db, drops rows without file and files without row, keeps partial fills
+  /// that can be resumed. Fails if the directory cannot serve.
+  Result<void> recover();
+
+  /// Asks the origin for this caller. No cache is involved but for what is learnt about the image's content: a file
+  /// whose content is no longer the image's is dropped.
+  base::Task<Result<origin::ImageInfo>> describe(std::string image_id, base::RequestContext context);
+
+  /// describe(), then the file: a hit, a running fill joined, or a new fill. Errc::no_space when no room can be made
+  /// for it: the caller may then pass through. A file that is not the one that was published is verified first, and
+  /// fetched again if it fails.
+  base::Task<Result<Reader>> open(std::string image_id, base::RequestContext context);
+  /// The same for a caller that has just had `info` from describe() with its own token.
+  base::Task<Result<Reader>> open_described(origin::ImageInfo info, base::RequestContext context);
+
+  /// open(), then waits for the last byte: a file whose digest is right.
+  base::Task<Result<Reader>> fetch(origin::ImageInfo info, base::RequestContext context, base::Deadline deadline);
+
+  /// To be called when a reader has sent a hit's bytes: counts it and its time, in memory; written in batches.
+  void touch(const std::string& image_id);
+
+  std::vector<CachedImage> list() const;  ///< by image_id
+  std::vector<FillProgress> fills() const;
+  std::uint64_t size_bytes() const;  ///< of complete files
+  bool is_cached(const std::string& image_id) const;
+
+  /// Images to be fetched without a reader: a marker in queue/, worked off by the cache itself.
+  base::Task<Result<void>> queue(std::string image_id, base::RequestContext context);
+  std::vector<std::string> queued() const;
+
+  base::Task<Result<Removed>> remove(std::string image_id);  ///< absent is a success
+  base::Task<Result<Removed>> remove_all();
+  base::Task<Result<void>> unqueue(std::string image_id);
+  base::Task<Result<Removed>> unqueue_all();
+  /// Evicts until the limit holds (it does, unless another program writes here too).
+  base::Task<Result<Removed>> prune();
+  /// Empties invalid/, drops partial fills older than stall_time that nobody is writing.
+  base::Task<Result<Removed>> clean();
+  /// Writes what touch() gathered. Also done every flush_interval and at the end.
+  base::Task<Result<void>> flush();
+
+  /// Ends the fills (their partial files stay to be resumed) and writes what is unwritten. Call before destroying.
+  base::Task<void> stop(base::Deadline deadline);
+
+ private:
+  friend class Reader;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace imagecache::image_cache

@@ -1,0 +1,114 @@
+// Where images come from: Glance over HTTP, or a directory of image files. Two questions only: what is this image, may
+// this caller have it (describe); and give me its bytes from here on (stream).
+//
+// Everything here blocks, on a BlockingPool of the caller's, and is called from many of its threads at once. An Origin
+// knows no cache: each call really asks. It is never the place where a right is assumed: what the origin denies for the
+// context's token is an error here.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/request_context.hpp"
+#include "imagecache/error.hpp"
+
+namespace imagecache::origin {
+
+/// What the origin says of an image. Claims, until the image cache has verified bytes against them.
+struct ImageInfo {
+  std::string id;
+  std::string name;
+  std::string status;                       ///< Glance's: "active", "queued", "deactivated"…
+  std::string disk_format;                  ///< claimed: "raw", "qcow2"…; empty if not given
+  std::string container_format;             ///< "bare"…
+  std::optional<std::uint64_t> size_bytes;  ///< of the file; absent or zero where Glance does not know it
+  std::optional<std::uint64_t> virtual_size_bytes;
+  std::string checksum;       ///< MD5, lower-case hex; may be empty
+  std::string os_hash_algo;   ///< e.g. "sha512"; may be empty
+  std::string os_hash_value;  ///< lower-case hex; may be empty
+  std::string updated_at;     ///< as the origin writes it; compared for equality only
+  std::uint64_t min_disk_gb = 0;
+  std::uint64_t min_ram_mb = 0;
+  std::string owner;
+  std::string visibility;
+  std::map<std::string, std::string> properties;  ///< all other string properties, for volume_image_metadata
+
+  /// What names the content: "sha512:<hex>" where the origin gives a hash, else "<id>@<updated_at>".
+  std::string content_key() const;
+};
+
+/// Bytes of an image as they arrive, in order. A failure ends the stream and is what stream() returns.
+using ByteSink = std::function<Result<void>(std::span<const std::byte> data)>;
+
+/// How a stream began.
+struct StreamStart {
+  std::uint64_t offset_bytes = 0;  ///< where the first byte stands: the asked offset, or 0 if ranges are not had
+  std::optional<std::uint64_t> total_bytes;  ///< of the whole image, if the answer says
+};
+/// Called once, before the first byte and after the answer's head is known to be good.
+using StreamBegin = std::function<Result<void>(const StreamStart& start)>;
+
+class Origin {
+ public:
+  virtual ~Origin() = default;
+
+  /// May this caller see and download it, and what is it? Errc::not_found, unauthenticated, forbidden, unavailable,
+  /// timeout; Errc::unavailable too for an answer that makes no sense (HTML with 200, endless or malformed JSON).
+  virtual Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context) = 0;
+
+  /// Streams the image's bytes from `offset_bytes` on to `sink` until the end, a failure or a stop (Errc::cancelled).
+  /// Success means that the far side ended the body properly and that, where it announced a length, all of it came.
+  /// Errc::not_found for an image without data (204). A broken transfer is Errc::unavailable: asking again from the
+  /// offset reached may succeed. Retries of a refused start (503, connection) are done inside; those of a broken body
+  /// are the caller's, who knows what has been written.
+  virtual Result<void> stream(const std::string& image_id, std::uint64_t offset_bytes,
+                              const base::RequestContext& context, const StreamBegin& begin, const ByteSink& sink,
+                              std::stop_token stop) = 0;
+
+  /// For people: "http://127.0.0.1:9292", "file:///srv/images".
+  virtual std::string name() const = 0;
+
+  /// Base URLs to which requests that are none of ours may be passed on; empty if this origin is not a server.
+  virtual std::vector<std::string> proxy_urls() const { return {}; }
+};
+
+/// Glance over libcurl. Zero means "no limit" for none of these: every wait has an end.
+struct GlanceOptions {
+  std::vector<std::string> urls;  ///< "http://host:9292[/path]"; one is picked per call, the next on failure
+  unsigned num_retries = 3;       ///< glance_num_retries: further attempts on 503 and connection errors
+  std::chrono::milliseconds retry_pause{1000};
+  std::chrono::milliseconds connect_timeout{10'000};
+  std::chrono::milliseconds describe_timeout{60'000};
+  std::uint64_t low_speed_bytes_per_s = 1024;  ///< a stream slower than this …
+  std::chrono::seconds low_speed_time{60};     ///< … for this long is broken off
+  std::uint64_t max_describe_bytes = 4 << 20;
+  unsigned max_connections = 16;
+  bool insecure = false;  ///< glance_api_insecure
+  std::string ca_file;    ///< glance_ca_certificates_file
+  std::string cert_file;  ///< glance_certfile
+  std::string key_file;   ///< glance_keyfile
+};
+Result<std::unique_ptr<Origin>> make_glance_origin(GlanceOptions options);
+
+/// A directory of image files. The id is the file's name without its extension if that is a UUID, else a UUID made of
+/// the name (version 5, so that it is the same on every host). What is worked out of a file (size, sha512, format by
+/// its extension or first bytes, updated_at) is remembered in `state_path`/directory-origin.sqlite by inode, size and
+/// mtime; a changed file is a new updated_at. Every caller may read everything.
+struct DirectoryOptions {
+  std::string directory;
+  std::string state_path;
+  std::uint64_t chunk_bytes = 1 << 20;
+};
+Result<std::unique_ptr<Origin>> make_directory_origin(DirectoryOptions options);
+
+}  // namespace imagecache::origin

@@ -1,0 +1,60 @@
+// The one doorway to a driver: owns the driver, its threads and its limits, checks arguments, counts and times. What a
+// driver author may rely on (include/imagecache/driver.hpp) is kept here and nowhere else.
+#pragma once
+
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "base/blocking_pool.hpp"
+#include "base/task.hpp"
+#include "imagecache/driver.hpp"
+
+namespace imagecache::volume_cache {
+
+struct BackendOptions {
+  std::string name;  ///< the section
+  std::string volume_backend_name;
+  std::string driver_name;  ///< for people
+  std::string host;         ///< "host@section"
+  bool image_volume_cache_enabled = false;
+  std::uint64_t image_volume_cache_max_size_gb = 0;  ///< 0: no limit
+  std::uint64_t image_volume_cache_max_count = 0;    ///< 0: no limit
+  std::size_t queue_limit = 4096;
+
+  /// "host@section#pool", as Cinder names where a volume is.
+  std::string host_and_pool() const { return host + "#" + volume_backend_name; }
+};
+
+class Backend {
+ public:
+  Backend(BackendOptions options, std::unique_ptr<Driver> driver);
+
+  const BackendOptions& options() const { return options_; }
+  const Capabilities& capabilities() const { return capabilities_; }
+
+  /// Blocking; at start.
+  Result<void> check_for_setup_error();
+  Result<std::vector<VolumeId>> list_volumes();
+
+  base::Task<Result<VolumeStats>> get_volume_stats();
+  base::Task<Result<void>> create_volume(VolumeId volume, std::uint64_t size_bytes);
+  /// Runs for long on a thread of its own kind, so that copies never keep clones waiting.
+  base::Task<Result<void>> copy_image_to_volume(const ImageFile& image, VolumeId volume, std::stop_token stop);
+  base::Task<Result<void>> seal(VolumeId volume);
+  /// One after the other for one source where the driver asks for that.
+  base::Task<Result<void>> create_cloned_volume(CloneSpec clone);
+  base::Task<Result<void>> extend_volume(VolumeId volume, std::uint64_t new_size_bytes);
+  base::Task<Result<void>> delete_volume(VolumeId volume);
+  base::Task<Result<ConnectionInfo>> initialize_connection(VolumeId volume);
+
+ private:
+  BackendOptions options_;
+  std::unique_ptr<Driver> driver_;
+  Capabilities capabilities_;
+  std::unique_ptr<base::BlockingPool> pool_;  // after driver_: its threads end first
+  std::unique_ptr<base::BlockingPool> copy_pool_;
+};
+
+}  // namespace imagecache::volume_cache

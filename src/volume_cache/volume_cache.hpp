@@ -1,0 +1,151 @@
+// Volumes made from images: one image-volume per backend and content, owned by the internal tenant, and every user's
+// volume a clone of it. The only caller of a Driver.
+//
+// One call, create(), behind three doors (Block Storage API, driver hook, command line); it is idempotent by volume id.
+// The doors know callers and JSON; this room knows neither HTTP nor where a request came from.
+//
+// Tasks run on I/O threads and block none. Work is written to the catalog before it is begun on a backend (the intent),
+// and its end after (the result), so that recover() can settle whatever a crash cut short.
+//
+// Always true:
+//   * no volume of a tenant is ever a clone's source: bases come first, and belong to the internal tenant;
+//   * one build per (backend, content) at a time; those who wait for it wait for nothing else;
+//   * a volume is `available` only when its bytes are durable at exactly its size;
+//   * a failed create leaves nothing on the backend, and says why in the row;
+//   * what we did not make we do not delete.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/blocking_pool.hpp"
+#include "base/clock.hpp"
+#include "base/request_context.hpp"
+#include "base/task.hpp"
+#include "catalog/catalog.hpp"
+#include "convert/image_source.hpp"
+#include "convert/inspect.hpp"
+#include "events/counters.hpp"
+#include "image_cache/image_cache.hpp"
+#include "volume_cache/backend.hpp"
+
+namespace imagecache::volume_cache {
+
+struct Options {
+  std::string
+      internal_project_id;  ///< cinder_internal_tenant_project_id; with the user id, else no image-volumes are kept
+  std::string internal_user_id;
+  std::string volume_name_template = "volume-%s";
+  std::string availability_zone = "nova";
+  std::string default_volume_type;
+  unsigned max_creates = 64;     ///< creates in flight; more are Errc::busy
+  unsigned max_conversions = 2;  ///< builds that convert or copy at once; more wait
+  std::chrono::milliseconds create_timeout{3'600'000};
+  std::chrono::milliseconds flush_interval{5000};
+  convert::InspectOptions inspect;
+  convert::ConvertOptions convert;
+};
+
+struct CreateRequest {
+  std::string volume_id;    ///< uuid, chosen by the door or by Cinder
+  std::string name;         ///< what the backend stores it by; empty: from volume_name_template
+  std::string backend;      ///< section name; empty: by volume_type
+  std::string volume_type;  ///< name; empty: the default
+  std::uint64_t size_gb = 0;
+  std::string image_id;  ///< empty: an empty volume
+  std::string display_name;
+  std::string display_description;
+  std::map<std::string, std::string> metadata;
+  bool counts_quota = true;  ///< false for the hook: Cinder has counted it
+};
+
+enum class Outcome { hit, miss, collapsed, uncached, empty };
+
+struct Created {
+  catalog::Volume volume;
+  Outcome outcome = Outcome::miss;
+};
+
+enum class Phase { queued, download, inspect, convert, clone, done };
+
+/// How far a create or a warm is; for `volumes create --wait`, `image-volumes warm`, and people who ask.
+struct Progress {
+  std::string id;  ///< of the volume, or of the warm job
+  Phase phase = Phase::queued;
+  std::uint64_t done_bytes = 0;
+  std::uint64_t total_bytes = 0;
+};
+
+struct Stray {
+  std::string backend;
+  std::string name;
+};
+
+class VolumeCache {
+ public:
+  /// All references outlive it. `pool` takes catalog calls and inspections.
+  VolumeCache(Options options, catalog::Catalog& catalog, image_cache::ImageCache& images,
+              std::vector<std::unique_ptr<Backend>> backends, base::BlockingPool& pool, const base::Clock& clock,
+              events::Counters& counters);
+  ~VolumeCache();
+
+  /// Blocks; before the first request. Settles every unfinished volume (what was being made is removed and the row says
+  /// error, what was being deleted is deleted), drops image-volumes whose volume is gone, and remembers strays: volumes
+  /// of our name pattern that no row knows. Strays are reported, not touched.
+  Result<void> recover();
+  std::vector<Stray> strays() const;
+
+  /// Checks the request, asks the origin, writes the row `creating`: what must be known before a 202. Errors are those
+  /// a user should see (Cinder's messages). The same id again with the same parameters gives the row as it is now; with
+  /// others Errc::already_exists.
+  base::Task<Result<catalog::Volume>> begin_create(CreateRequest request, base::RequestContext context);
+  /// Begins if need be and goes on until the volume is `available` or has failed, whoever else is asking for it.
+  base::Task<Result<Created>> create(CreateRequest request, base::RequestContext context, base::Deadline deadline);
+  /// begin_create(), then the rest in the background.
+  base::Task<Result<catalog::Volume>> start_create(CreateRequest request, base::RequestContext context);
+  /// After it has returned nothing of that volume is on the backend and nothing will appear: a create in flight is
+  /// stopped, one that asks later for the same id is refused (Errc::cancelled) until the fence is a day old, and also
+  /// over a restart. A finished volume is deleted. Idempotent.
+  base::Task<Result<void>> cancel(std::string volume_id);
+
+  base::Task<Result<void>> remove(std::string volume_id);  ///< starts deleting; Errc::conflict in a wrong state
+  base::Task<Result<void>> extend(std::string volume_id, std::uint64_t new_size_gb);
+  base::Task<Result<ConnectionInfo>> initialize_connection(std::string volume_id);
+
+  /// Builds the image-volume ahead of any request. The id is that of progress(). Errc::conflict where the backend keeps
+  /// none.
+  base::Task<Result<std::string>> start_warm(std::string image_id, std::string backend, base::RequestContext context);
+  struct Job {
+    std::string id;
+    std::string state;  ///< "running", "done", "failed"
+    std::string error;
+    std::string image_volume_id;
+    Progress progress;
+  };
+  std::optional<Job> job(const std::string& id) const;
+
+  /// Deletes an image-volume; its clones live on. Errc::not_found, Errc::conflict while it is being built.
+  base::Task<Result<void>> evict(std::string volume_id);
+  base::Task<Result<void>> pin(std::string volume_id, bool pinned);
+
+  const std::vector<std::unique_ptr<Backend>>& backends() const;
+  const Backend* find_backend(const std::string& name) const;
+  /// The backend a volume type names: by extra spec volume_backend_name, or as the type that each backend is.
+  base::Task<Result<const Backend*>> backend_of_type(std::string volume_type);
+  std::optional<Progress> progress(const std::string& volume_id) const;
+  catalog::Catalog& catalog();
+
+  /// No new work, waits for what is in flight until the deadline, then stops it.
+  base::Task<void> stop(base::Deadline deadline);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace imagecache::volume_cache
