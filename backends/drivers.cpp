@@ -1,0 +1,41 @@
+#include "backends/drivers.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "backends/file/file_driver.hpp"
+#include "backends/memory/memory_driver.hpp"
+
+namespace imagecache::backends {
+
+namespace {
+
+struct Row {
+  std::string_view name;
+  DriverFactory factory;
+};
+
+// A new driver is one line here. A Cinder class name ("cinder.volume.drivers.….SomeDriver") is a line of its own, added
+// when our driver leaves volumes that this class can manage.
+constexpr std::array rows{
+    Row{"file", &make_file_driver},
+    Row{"memory", &make_memory_driver},
+};
+
+}  // namespace
+
+DriverFactory find_driver(std::string_view volume_driver) {
+  const auto row = std::ranges::find(rows, volume_driver, &Row::name);
+  return row == rows.end() ? nullptr : row->factory;
+}
+
+std::vector<std::string> driver_names() {
+  std::vector<std::string> names;
+  for (const Row& row : rows) {
+    // Class names are aliases of ours, not names of their own.
+    if (!row.name.contains('.')) names.emplace_back(row.name);
+  }
+  return names;
+}
+
+}  // namespace imagecache::backends

@@ -1,0 +1,70 @@
+// A backend whose volumes are raw files in one directory, named exactly as the volume and of exactly its size: what
+// Cinder's file drivers manage. On XFS and btrfs a clone shares its source's blocks (FICLONE); elsewhere it is a copy
+// of the source's data that keeps holes.
+//
+// Called by whoever holds it as a Driver, on any thread, several at once. It only makes blocking system calls. What
+// must always be true: a file under a volume's name is whole, except an image-volume between create_volume and the end
+// of copy_image_to_volume; and success is told only after the file and its name are on disk.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "backends/file/new_file.hpp"
+#include "base/fd.hpp"
+#include "imagecache/driver.hpp"
+
+namespace imagecache::backends {
+
+class FileDriver final : public Driver {
+ public:
+  struct Options {
+    std::string section;              ///< for messages
+    std::filesystem::path directory;  ///< file_volume_dir; absolute; must exist
+    unsigned max_concurrency = 16;
+    /// An image file in more extents than this is copied into its image-volume although it could be shared: each clone
+    /// of the image-volume pays for every extent, the copy is paid once.
+    unsigned reflink_max_extents = 128;
+  };
+
+  explicit FileDriver(Options options) : options_(std::move(options)) {}
+
+  Capabilities capabilities() const override;
+  Result<void> check_for_setup_error() override;
+  Result<VolumeStats> get_volume_stats() override;
+  Result<std::vector<VolumeId>> list_volumes() override;
+  Result<void> create_volume(const VolumeId& volume, std::uint64_t size_bytes) override;
+  Result<void> copy_image_to_volume(const ImageFile& image, const VolumeId& volume, std::stop_token stop) override;
+  Result<void> create_cloned_volume(const CloneSpec& clone) override;
+  Result<void> extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) override;
+  Result<void> delete_volume(const VolumeId& volume) override;
+  Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
+
+ private:
+  enum class Durable { metadata_only, with_data };
+
+  Result<void> take_work_directory();
+  Result<void> empty_work_directory();
+  Result<void> probe();
+  std::string in_section(std::string_view text) const;
+  NewFile::Place place() const { return {directory_.get(), work_directory_.get(), nameless_}; }
+  Result<base::Fd> open_volume(const VolumeId& volume, int flags) const;
+  bool is_there(const VolumeId& volume) const;
+  Result<void> check_room_for(std::uint64_t bytes, const VolumeId& volume) const;
+  Result<void> publish(NewFile& file, const VolumeId& volume, Durable durable);
+  Result<bool> share_image(int image, int target, std::uint64_t volume_size_bytes, const VolumeId& volume) const;
+
+  const Options options_;
+  // Set by check_for_setup_error() and constant afterwards.
+  base::Fd directory_;
+  base::Fd work_directory_;  // holds the lock that keeps others out of directory_
+  bool nameless_ = false;
+  bool reflinks_ = false;
+  bool is_xfs_ = false;
+};
+
+/// Options: file_volume_dir (required), file_max_concurrency (default 16), file_reflink_max_extents (default 128).
+Result<std::unique_ptr<Driver>> make_file_driver(const BackendOptions& options);
+
+}  // namespace imagecache::backends

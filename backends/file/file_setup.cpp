@@ -1,0 +1,166 @@
+// FileDriver's start: may we work in this directory, alone, and what can its file system do?
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "backends/file/file_copy.hpp"
+#include "backends/file/file_driver.hpp"
+#include "base/text.hpp"
+#include "base/try.hpp"
+
+namespace imagecache::backends {
+
+namespace {
+
+constexpr const char* work_name = ".cinder-image-cache";
+
+struct CloseDirectory {
+  void operator()(DIR* directory) const { ::closedir(directory); }
+};
+
+/// Calls `each(name, type)` for every entry of the directory but "." and "..".
+template <class Each>
+Result<void> for_each_entry(int directory, std::string_view name_for_errors, Each each) {
+  // A descriptor of its own: the position of a directory stream is the descriptor's.
+  base::Fd fd(::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return base::fail_errno(name_for_errors, errno);
+  const std::unique_ptr<DIR, CloseDirectory> stream(::fdopendir(fd.get()));
+  if (!stream) return base::fail_errno(name_for_errors, errno);
+  static_cast<void>(fd.release());  // closedir closes it
+  for (;;) {
+    errno = 0;
+    const dirent* entry = ::readdir(stream.get());
+    if (!entry) break;
+    const std::string name(static_cast<const char*>(entry->d_name));
+    if (name != "." && name != "..") IMAGECACHE_CHECK(each(name, entry->d_type));
+  }
+  if (errno != 0) return base::fail_errno(name_for_errors, errno);
+  return {};
+}
+
+}  // namespace
+
+std::string FileDriver::in_section(std::string_view text) const {
+  return "[" + options_.section + "] file_volume_dir = " + options_.directory.native() + ": " + std::string(text);
+}
+
+Result<void> FileDriver::check_for_setup_error() {
+  // Not made if it is missing: then most likely a mount is, and volumes would fill the disk below the mount point.
+  directory_ = base::Fd(::open(options_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory_) {
+    if (errno == ENOENT) {
+      return fail(Errc::not_found, in_section("there is no such directory; mount or make it, and let it be writable to "
+                                              "the user that runs the service"));
+    }
+    return base::fail_errno(in_section("cannot be opened"), errno);
+  }
+  IMAGECACHE_CHECK(take_work_directory());
+  IMAGECACHE_CHECK(empty_work_directory());
+  return probe();
+}
+
+Result<void> FileDriver::take_work_directory() {
+  if (::mkdirat(directory_.get(), work_name, 0770) != 0 && errno != EEXIST) {
+    return base::fail_errno(in_section("cannot make " + std::string(work_name) + " in it"), errno);
+  }
+  work_directory_ = base::Fd(::openat(directory_.get(), work_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  if (!work_directory_) return base::fail_errno(in_section("cannot open " + std::string(work_name)), errno);
+  if (::flock(work_directory_.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) {
+      return fail(Errc::conflict, in_section("another backend or another process of this service works in it; give "
+                                             "each its own directory"));
+    }
+    return base::fail_errno(in_section("cannot lock it"), errno);
+  }
+  return {};
+}
+
+Result<void> FileDriver::empty_work_directory() {
+  return for_each_entry(
+      work_directory_.get(), options_.directory.native(), [&](const std::string& name, unsigned char) -> Result<void> {
+        if (::unlinkat(work_directory_.get(), name.c_str(), 0) == 0 || errno == ENOENT) return {};
+        return base::fail_errno(in_section("cannot remove " + std::string(work_name) + "/" + name), errno);
+      });
+}
+
+// Tries what the driver will do, instead of believing a table of file systems.
+Result<void> FileDriver::probe() {
+  struct statfs info{};
+  if (::fstatfs(directory_.get(), &info) != 0) return base::fail_errno(in_section("cannot be examined"), errno);
+  is_xfs_ = info.f_type == XFS_SUPER_MAGIC;
+
+  const std::string name = "probe." + base::new_uuid();
+  const auto make = [&](bool nameless) -> Result<NewFile> {
+    // Linked into the work directory, where no list of volumes shows it.
+    IMAGECACHE_TRY(NewFile file, NewFile::open({work_directory_.get(), work_directory_.get(), nameless}, name));
+    const std::array<std::byte, 4096> block{};
+    IMAGECACHE_CHECK(base::write_all_at(file.fd(), block, 0, name));
+    IMAGECACHE_CHECK(file.link());
+    if (::unlinkat(work_directory_.get(), name.c_str(), 0) != 0) return base::fail_errno(name, errno);
+    return file;
+  };
+  nameless_ = make(true).has_value();
+  const auto first = make(nameless_);
+  if (!first) return fail(first.error().code, in_section("a trial file failed: " + first.error().message));
+  IMAGECACHE_TRY(const NewFile second, NewFile::open({work_directory_.get(), work_directory_.get(), nameless_}, name));
+  const auto shared = reflink(first->fd(), second.fd(), name);
+  if (!shared && shared.error().code != Errc::unsupported) {
+    return fail(shared.error().code, in_section("a trial clone failed: " + shared.error().message));
+  }
+  reflinks_ = shared.has_value();
+  return base::sync_file(directory_.get(), options_.directory.native());  // for the work directory's own name
+}
+
+Result<std::vector<VolumeId>> FileDriver::list_volumes() {
+  std::vector<VolumeId> volumes;
+  IMAGECACHE_CHECK(for_each_entry(directory_.get(), options_.directory.native(),
+                                  [&](const std::string& name, unsigned char type) -> Result<void> {
+                                    if (!base::is_safe_name(name)) return {};
+                                    if (type == DT_UNKNOWN) {
+                                      struct stat info{};
+                                      if (::fstatat(directory_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+                                        if (errno == ENOENT) return {};
+                                        return base::fail_errno(name, errno);
+                                      }
+                                      type = S_ISREG(info.st_mode) ? DT_REG : DT_DIR;
+                                    }
+                                    if (type == DT_REG) volumes.push_back({name});
+                                    return {};
+                                  }));
+  return volumes;
+}
+
+Result<std::unique_ptr<Driver>> make_file_driver(const BackendOptions& options) {
+  const auto wrong = [&](std::string_view name, const std::string& what) {
+    return fail(Errc::invalid_argument, "[" + options.section() + "] " + std::string(name) + what);
+  };
+  const auto number = [&](std::string_view name, unsigned otherwise, unsigned least,
+                          unsigned most) -> Result<unsigned> {
+    const auto text = options.get(name);
+    if (!text) return otherwise;
+    const auto value = base::parse_unsigned(base::trim(*text));
+    if (value && *value >= least && *value <= most) return static_cast<unsigned>(*value);
+    return wrong(
+        name, " = " + *text + ": must be a whole number from " + std::to_string(least) + " to " + std::to_string(most));
+  };
+  FileDriver::Options made;
+  made.section = options.section();
+  const auto directory = options.get("file_volume_dir");
+  if (!directory || base::trim(*directory).empty()) {
+    return wrong("file_volume_dir", " is not set: name the directory that holds the volumes");
+  }
+  made.directory = std::string(base::trim(*directory));
+  if (!made.directory.is_absolute()) return wrong("file_volume_dir", " = " + *directory + ": must be an absolute path");
+  IMAGECACHE_TRY(made.max_concurrency, number("file_max_concurrency", made.max_concurrency, 1, 1024));
+  IMAGECACHE_TRY(made.reflink_max_extents, number("file_reflink_max_extents", made.reflink_max_extents, 0, 1'000'000));
+  return std::make_unique<FileDriver>(std::move(made));
+}
+
+}  // namespace imagecache::backends

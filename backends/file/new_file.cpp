@@ -1,0 +1,68 @@
+#include "backends/file/new_file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/text.hpp"
+#include "base/try.hpp"
+
+namespace imagecache::backends {
+
+namespace {
+// What Cinder's own drivers give a volume file that its group may use.
+constexpr mode_t volume_mode = 0660;
+}  // namespace
+
+Result<NewFile> NewFile::open(const Place& place, const std::string& name) {
+  NewFile file(place, name);
+  int fd = -1;
+  if (place.nameless) {
+    fd = ::openat(place.directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, volume_mode);
+  } else {
+    const std::string work_name = name + "." + base::new_uuid();
+    fd = ::openat(place.work_directory, work_name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW,
+                  volume_mode);
+    if (fd >= 0) file.work_name_ = work_name;
+  }
+  if (fd < 0) return base::fail_errno(name + ": cannot make a file for it", errno);
+  file.fd_ = base::Fd(fd);
+
+  // Changing the mode is a transaction of its own on most file systems, so only if the umask took something away.
+  IMAGECACHE_TRY(const struct stat info, base::stat_fd(fd, name));
+  if ((info.st_mode & 07777) != volume_mode && ::fchmod(fd, volume_mode) != 0) {
+    return base::fail_errno(name + ": cannot set its mode", errno);
+  }
+  return file;
+}
+
+NewFile::~NewFile() {
+  drop_work_name();
+}
+
+void NewFile::drop_work_name() {
+  // fd_ tells a file from what remains of one that was moved away.
+  if (fd_ && !work_name_.empty()) static_cast<void>(::unlinkat(place_.work_directory, work_name_.c_str(), 0));
+  work_name_.clear();
+}
+
+Result<void> NewFile::link() {
+  int linked = -1;
+  if (work_name_.empty()) {
+    // The way of open(2)'s manual page; AT_EMPTY_PATH would want CAP_DAC_READ_SEARCH.
+    const std::string self = "/proc/self/fd/" + std::to_string(fd_.get());
+    linked = ::linkat(AT_FDCWD, self.c_str(), place_.directory, name_.c_str(), AT_SYMLINK_FOLLOW);
+  } else {
+    linked = ::linkat(place_.work_directory, work_name_.c_str(), place_.directory, name_.c_str(), 0);
+  }
+  if (linked != 0) {
+    if (errno == EEXIST) return fail(Errc::already_exists, name_ + ": there is a file of this name already");
+    return base::fail_errno(name_ + ": cannot give the file its name", errno);
+  }
+  drop_work_name();
+  return {};
+}
+
+}  // namespace imagecache::backends
