@@ -30,8 +30,9 @@ struct Limits {
   std::uint32_t max_header_bytes = 32768;
   std::uint64_t max_body_bytes = 114688;  ///< of bodies that a handler reads whole
   std::chrono::milliseconds header_timeout{30'000};
-  std::chrono::milliseconds idle_timeout{120'000};  ///< between requests of one connection
-  std::chrono::milliseconds body_timeout{60'000};   ///< without a byte sent or received
+  std::chrono::milliseconds idle_timeout{120'000};      ///< between requests of one connection
+  std::chrono::milliseconds body_timeout{60'000};       ///< without a byte sent or received
+  std::chrono::milliseconds upstream_timeout{600'000};  ///< pass_through(): for the head of the answer
 };
 
 /// Where to listen: exactly one of the two forms.
