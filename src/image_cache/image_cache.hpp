@@ -40,7 +40,8 @@ struct Options {
   std::chrono::milliseconds flush_interval{5000};  ///< how often hits and last-used are written
   unsigned fill_attempts = 5;                      ///< how often a broken transfer is taken up again
   std::chrono::milliseconds fill_retry_pause{1000};
-  std::uint64_t hold_back_bytes = 1 << 20;  ///< readable only once the digest is known
+  std::uint64_t hold_back_bytes = 1 << 20;           ///< readable only once the digest is known
+  std::chrono::milliseconds clean_interval{300000};  ///< how often clean() runs by itself
 };
 
 enum class Outcome { hit, collapsed, miss, pass };
@@ -97,9 +98,13 @@ class ImageCache {
              base::BlockingPool& digest_pool, const base::Clock& clock, events::Counters& counters);
   ~ImageCache();
 
-  /// Blocks. Makes the directories, opens cache.db, drops rows without file and files without row, keeps partial fills
-  /// that can be resumed. Fails if the directory cannot serve.
+  /// Blocks. Makes the directories, opens cache.db, drops rows without file, adopts files without row (they are
+  /// verified before their first use), keeps partial fills that can be resumed. Fails if the directory cannot serve.
   Result<void> recover();
+
+  /// Starts what runs on its own, on `executor`: writing of hits, cleaning, and the queue, markers left by an earlier
+  /// process included. Call after recover().
+  void start(const base::Executor& executor);
 
   /// Asks the origin for this caller. No cache is involved but for what is learnt about the image's content: a file
   /// whose content is no longer the image's is dropped.

@@ -1,0 +1,48 @@
+// Glance's cache.db: the rows by which glance-api lists, counts and prunes. Written so that a glance-api on the same
+// directory finds just what it would have written itself (one table, journal mode delete, no other file beside it).
+//
+// Blocks; any thread. Errc::busy when another process holds the file for more than two seconds.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "imagecache/error.hpp"
+
+namespace imagecache::image_cache {
+
+struct IndexRow {
+  std::string image_id;
+  double last_accessed = 0;  ///< seconds since the epoch, with a fraction
+  double last_modified = 0;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t hits = 0;
+};
+
+struct IndexHits {
+  std::string image_id;
+  std::uint64_t more_hits = 0;
+  double last_accessed = 0;
+};
+
+class GlanceIndex {
+ public:
+  static Result<std::unique_ptr<GlanceIndex>> open(const std::filesystem::path& path);
+  ~GlanceIndex();
+
+  Result<std::vector<IndexRow>> rows();
+  /// One transaction. Rows of `puts` are inserted, or replaced but for their hits; rows of `removals` deleted; hits are
+  /// added to rows that are there and to no other.
+  Result<void> apply(const std::vector<IndexRow>& puts, const std::vector<std::string>& removals,
+                     const std::vector<IndexHits>& hits);
+
+ private:
+  struct Impl;
+  explicit GlanceIndex(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace imagecache::image_cache

@@ -1,0 +1,55 @@
+// What is known of each image file beyond Glance's rows: whose content it is, and which file exactly was verified. And
+// of each partial file, whose content it is a part of, so that it may be gone on with after a crash.
+//
+// Blocks; any thread. It may be lost: a file that it does not know is verified before it is served again.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "imagecache/error.hpp"
+
+namespace imagecache::image_cache {
+
+/// Which file it was: any write, replacement or restore of a backup changes one of these.
+struct Stamp {
+  std::uint64_t inode = 0;
+  std::uint64_t size_bytes = 0;
+  std::int64_t mtime_ns = 0;
+  std::int64_t ctime_ns = 0;
+  bool operator==(const Stamp&) const = default;
+};
+Stamp stamp_of(const struct stat& info);
+
+/// A file whose digest was found right.
+struct Verified {
+  std::string content_key;  ///< origin::ImageInfo::content_key()
+  Stamp stamp;
+};
+
+class Ledger {
+ public:
+  static Result<std::unique_ptr<Ledger>> open(const std::filesystem::path& path);
+  ~Ledger();
+
+  Result<std::map<std::string, Verified>> verified();
+  Result<std::map<std::string, std::string>> partials();  ///< image id → content key
+
+  Result<void> begin_partial(const std::string& image_id, const std::string& content_key);
+  Result<void> drop_partial(const std::string& image_id);
+  /// Also ends the partial of that id.
+  Result<void> put_verified(const std::string& image_id, const Verified& verified);
+  Result<void> drop_verified(const std::string& image_id);
+
+ private:
+  struct Impl;
+  explicit Ledger(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace imagecache::image_cache

@@ -1,0 +1,42 @@
+#include "image_cache/impl.hpp"
+
+namespace imagecache::image_cache {
+
+Reader::Reader(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Reader::Reader(Reader&&) noexcept = default;
+Reader& Reader::operator=(Reader&&) noexcept = default;
+Reader::~Reader() = default;
+
+Outcome Reader::outcome() const {
+  return state_->outcome;
+}
+const origin::ImageInfo& Reader::info() const {
+  return state_->info;
+}
+std::optional<std::uint64_t> Reader::size_bytes() const {
+  return state_->size_bytes;
+}
+int Reader::fd() const {
+  return state_->fill ? state_->fill->fd() : state_->file.get();
+}
+
+base::Task<Result<std::uint64_t>> Reader::wait_available(std::uint64_t offset_bytes, base::Deadline deadline) {
+  if (!state_->fill) co_return state_->size_bytes;
+  Fill& fill = *state_->fill;
+  for (;;) {
+    const std::uint64_t seen = fill.changed().version();
+    if (offset_bytes == 0) state_->epoch = fill.epoch();
+    if (fill.epoch() != state_->epoch) {
+      co_return fail(Errc::corrupt,
+                     "image " + state_->info.id + ": what was read of it so far was wrong; read it again");
+    }
+    if (const auto error = fill.error()) co_return std::unexpected(*error);
+    const std::uint64_t readable = fill.readable_bytes();
+    if (readable > offset_bytes || readable == state_->size_bytes) co_return readable;
+    if (!co_await fill.changed().wait_past(seen, deadline)) {
+      co_return fail(Errc::timeout, "image " + state_->info.id + ": no more of it came in time");
+    }
+  }
+}
+
+}  // namespace imagecache::image_cache
