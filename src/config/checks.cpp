@@ -1,0 +1,114 @@
+// What no single option shows: options that do not go together.
+#include <fmt/format.h>
+
+#include <array>
+#include <set>
+
+#include "base/text.hpp"
+#include "config/ini.hpp"
+#include "config/loader.hpp"
+
+namespace imagecache::config {
+namespace {
+
+constexpr std::array<std::string_view, 3> binds = {"image_api_bind", "volume_api_bind", "status_bind"};
+
+}  // namespace
+
+void Loader::complain(const Settings& settings, std::string_view option, std::string_view what) {
+  const auto& value = settings.all().find(option)->second.value;
+  problems_.push_back(fmt::format("{}: [{}] {} = {}: {}", settings.where(option), settings.section(), option,
+                                  value ? format_value(*value) : std::string(), what));
+}
+
+void Loader::check_addresses() {
+  const auto& own = config_.section(own_section);
+  // A value that was refused above is not looked at again.
+  const bool noauth = config_.get_string("DEFAULT", "auth_strategy") == "noauth";
+  const auto& anywhere = own.all().find("allow_noauth_on_any_address")->second.value;
+  std::set<std::string> taken;
+  for (const auto option : binds) {
+    if (!own.find_string(option)) continue;
+    const auto address = own.get_bind_address(option);
+    const bool fixed = address.is_unix() || address.port != 0;
+    if (fixed && !taken.insert(address.to_string()).second) {
+      complain(own, option, "another of image_api_bind, volume_api_bind and status_bind has this address");
+    }
+    if (noauth && anywhere && !std::get<bool>(*anywhere) && !address.is_loopback()) {
+      complain(own, option,
+               "with auth_strategy = noauth every caller is an administrator, so it must be a loopback address or "
+               "unix:/path; set allow_noauth_on_any_address = true if the network keeps strangers away");
+    }
+  }
+}
+
+void Loader::check_templates() {
+  const auto& shared = config_.section("DEFAULT");
+  const auto text = shared.get_string("volume_name_template");
+  const auto at = text.find("%s");
+  auto sample_name = text;
+  if (at != std::string::npos) sample_name.replace(at, 2, std::string(36, '0'));
+  if (at == std::string::npos || !base::is_safe_name(sample_name)) {
+    complain(shared, "volume_name_template",
+             "must hold %s once, and else only letters, digits, '.', '_' and '-', with no '.' in front");
+  }
+}
+
+void Loader::check_origin() {
+  const auto& shared = config_.section("DEFAULT");
+  for (const auto& server : shared.get_list("glance_api_servers")) {
+    const auto scheme = server.find("://");
+    const bool http = server.starts_with("http://") || server.starts_with("https://");
+    const auto host = scheme == std::string::npos ? 0 : scheme + 3;
+    if ((scheme != std::string::npos && !http) || server.size() <= host || server[host] == '/') {
+      complain(shared, "glance_api_servers", "each must be [http[s]://]host:port[/path]");
+      break;
+    }
+  }
+  if (config_.origins().empty()) {
+    config_.warnings_.push_back(
+        "neither [image_cache_service] origin nor [DEFAULT] glance_api_servers is set: there are no images");
+  }
+}
+
+void Loader::check_backends() {
+  const auto& shared = config_.section("DEFAULT");
+  const bool has_tenant = !shared.get_string("cinder_internal_tenant_project_id").empty() &&
+                          !shared.get_string("cinder_internal_tenant_user_id").empty();
+  std::set<std::string> directories;
+  for (const auto& backend : config_.backends_) {
+    const auto section = backend.section();
+    if (!files_.has_section(normalize_section(section)) && backend.where("volume_driver") == "default") {
+      problems_.push_back(fmt::format("{}: [DEFAULT] enabled_backends names {}, but there is no section [{}]",
+                                      shared.where("enabled_backends"), section, section));
+      continue;
+    }
+    if (backend.get_string("volume_driver") == "file") {
+      const auto directory = backend.get_string("file_volume_dir");
+      if (directory.empty() && !backend.is_set("file_volume_dir")) {
+        problems_.push_back(
+            fmt::format("{}: [{}] volume_driver = file: needs file_volume_dir, the directory of its "
+                        "volumes",
+                        backend.where("volume_driver"), section));
+      } else if (!directory.empty() && !directories.insert(directory).second) {
+        complain(backend, "file_volume_dir", "another backend has this directory");
+      }
+    }
+    const auto& enabled = backend.all().find("image_volume_cache_enabled")->second.value;
+    if (enabled && std::get<bool>(*enabled) && !has_tenant) {
+      config_.warnings_.push_back(fmt::format(
+          "{}: [{}] image_volume_cache_enabled: no image-volumes are kept, because cinder_internal_tenant_project_id "
+          "and cinder_internal_tenant_user_id are not both set in [DEFAULT]",
+          backend.where("image_volume_cache_enabled"), section));
+    }
+  }
+  for (const auto& option : options()) {
+    const auto& found = files_.occurrences("DEFAULT", option.name);
+    if (option.section != backend_scope || found.empty()) continue;
+    config_.warnings_.push_back(
+        fmt::format("{}: [DEFAULT] {}: has no effect here; put it into a backend's section or into [backend_defaults]",
+                    found.back().where, option.name));
+  }
+}
+
+}  // namespace imagecache::config

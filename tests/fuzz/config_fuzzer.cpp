@@ -1,0 +1,33 @@
+// Any bytes as an operator's file, and as every option's value: no crash, no endless loop, and what is accepted prints
+// as something that is accepted again.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string_view>
+
+#include "config/config.hpp"
+#include "config/files.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace imagecache::config;
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  Problems problems;
+  Files files;
+  files.add_text(text, "fuzz", problems);
+  const auto same = substitute(text, [](std::string_view name) {
+    return imagecache::Result<std::optional<std::string>>(std::string(name.substr(0, 8)));
+  });
+  if (!same) std::abort();  // every name is known to this lookup
+  for (const auto& option : options()) {
+    const auto value = parse_value(option, text);
+    if (!value || !*value) continue;
+    const auto again = parse_value(option, format_value(**value));
+    if (!again) std::abort();
+  }
+  // The whole way: the first line is a value from the environment, so that no file is needed.
+  const auto config = load({.sources = {},
+                            .environment = {{"OS_DEFAULT__ENABLED_BACKENDS", std::string(text)},
+                                            {"OS_DEFAULT__LOG_DIR", std::string(text)}}});
+  if (!config && config.error().message.empty()) std::abort();
+  return 0;
+}
