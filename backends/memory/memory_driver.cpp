@@ -132,6 +132,7 @@ Result<void> MemoryDriver::copy_image_to_volume(const ImageFile& image, const Vo
     }
     return content->write(offset, data);
   };
+  if (stop.stop_requested()) return fail(Errc::cancelled, volume.name + ": copying the image was cancelled");
   if (auto copied = image.for_each_data(sink, stop); !copied) {
     return fail(copied.error().code, volume.name + ": cannot copy the image: " + copied.error().message);
   }
