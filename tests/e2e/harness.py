@@ -1,0 +1,384 @@
+"""What the end-to-end cases stand on: a real glance-api, a proxy in front of it that counts, and our daemon.
+
+Standard library only. Everything lives in one work folder and listens on free ports of 127.0.0.1.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import http.server
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.parse
+import uuid
+
+HERE = pathlib.Path(__file__).resolve().parent
+INTERNAL_PROJECT = "5e7f2a6c11d94c1fa0c0c4f1e2b7d301"
+INTERNAL_USER = "9b1d0c55d7f04d0a8f3c6a2be94417aa"
+# Under a sanitizer, and on a busy machine, everything is several times slower; nothing waits this long when it works.
+PATIENCE_S = 120
+
+
+class Failure(Exception):
+    """A case's expectation was not met."""
+
+
+def expect(condition, message):
+    if not condition:
+        raise Failure(message)
+
+
+def expect_equal(actual, wanted, what):
+    expect(actual == wanted, f"{what} is {actual!r}, wanted {wanted!r}")
+
+
+def until(condition, what, timeout_s=PATIENCE_S):
+    """Waits for a fact that another process makes true, and returns it."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise Failure(f"{what} did not happen within {timeout_s} s")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def sha512_of(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha512").hexdigest()
+
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+
+    def json(self):
+        return json.loads(self.body)
+
+
+def call(method, url, body=None, headers=None, timeout_s=PATIENCE_S):
+    """One request, its whole answer; redirects are not followed and no status is an error."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+    headers = dict(headers or {})
+    if isinstance(body, (dict, list)):
+        body = json.dumps(body).encode()
+        headers.setdefault("Content-Type", "application/json")
+    with contextlib.closing(connection):
+        connection.request(method, parts.path + ("?" + parts.query if parts.query else ""), body, headers)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
+
+
+def download(url, headers=None, stop_after_bytes=None):
+    """(status, length, sha512) of a body that is not kept. `stop_after_bytes` hangs up early."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
+    digest, length = hashlib.sha512(), 0
+    with contextlib.closing(connection):
+        connection.request("GET", parts.path, headers=headers or {})
+        answer = connection.getresponse()
+        while data := answer.read(1 << 18):
+            digest.update(data)
+            length += len(data)
+            if stop_after_bytes is not None and length >= stop_after_bytes:
+                break
+    return answer.status, length, digest.hexdigest()
+
+
+def at_once(count, work):
+    """Runs work(0) … work(count - 1) in threads that start together; returns the results, raises the first failure."""
+    barrier = threading.Barrier(count)
+    results, errors = [None] * count, []
+
+    def run(index):
+        try:
+            barrier.wait()
+            results[index] = work(index)
+        except Exception as error:  # handed to the caller's thread below
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results
+
+
+def run_client(arguments, environment=None, timeout_s=PATIENCE_S):
+    """A command-line client; its standard output. The user's own OS_* variables are kept away from it.
+
+    Each call has a home of its own: glanceclient keeps the image schema in ~/.glanceclient, and with a multi-store glance
+    its next call stumbles over it ("argument --stores: conflicting option string").
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
+    kept.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8", **(environment or {}))
+    with tempfile.TemporaryDirectory(prefix="image-cache-e2e-home.") as home:
+        done = subprocess.run([str(a) for a in arguments], env={**kept, "HOME": home}, capture_output=True, text=True,
+                              timeout=timeout_s, stdin=subprocess.DEVNULL)
+    expect(done.returncode == 0, f"{' '.join(map(str, arguments))}: exit {done.returncode}: "
+                                 f"{(done.stderr or done.stdout).strip()[-400:]}")
+    return done.stdout
+
+
+class Glance:
+    """Debian's glance-api on glance.sh. Images stay over a stop; the port does not."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.url = ""
+
+    def start(self, cache_dir=None):
+        environment = dict(os.environ)
+        if cache_dir:
+            environment["GLANCE_CACHE_DIR"] = str(cache_dir)
+        arguments = [HERE / "glance.sh", "start", self.folder] + (["--cache"] if cache_dir else [])
+        subprocess.run(arguments, env=environment, check=True)
+        self.url = (self.folder / "url").read_text().strip()
+
+    def stop(self):
+        subprocess.run([HERE / "glance.sh", "stop", self.folder], check=True)
+
+
+def register_image(url, name, disk_format, path=None, **properties):
+    """An image through the image API at `url`; with `path`, its data too. Returns its id."""
+    made = call("POST", url + "/v2/images",
+                {"name": name, "disk_format": disk_format, "container_format": "bare", **properties})
+    expect_equal(made.status, 201, f"POST /v2/images ({made.body[:200]!r}), its status")
+    image_id = made.json()["id"]
+    if path is not None:
+        with open(path, "rb") as data:
+            put = call("PUT", f"{url}/v2/images/{image_id}/file", data,
+                       {"Content-Type": "application/octet-stream", "Content-Length": str(os.path.getsize(path))})
+        expect_equal(put.status, 204, f"PUT of the image's data ({put.body[:200]!r}), its status")
+    return image_id
+
+
+class CountingProxy:
+    """Stands between our daemon and glance, changes nothing, and counts the image bytes that leave glance."""
+
+    FILE = re.compile(r"^/v2/images/([^/]+)/file$")
+    HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "te", "trailer", "upgrade"}
+
+    def __init__(self):
+        self.target = ""
+        self.body_bytes = {}  # image id -> bytes of GET …/file
+        self.requests = 0
+        self._lock = threading.Lock()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def forward(self):
+                outer.forward(self)
+
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = forward
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def bytes_of(self, image_id):
+        with self._lock:
+            return self.body_bytes.get(image_id, 0)
+
+    def _request_body(self, handler):
+        if "chunked" in handler.headers.get("Transfer-Encoding", "").lower():
+            while size := int(handler.rfile.readline().split(b";")[0], 16):
+                yield handler.rfile.read(size)
+                handler.rfile.readline()
+            handler.rfile.readline()
+        else:
+            left = int(handler.headers.get("Content-Length") or 0)
+            while left and (data := handler.rfile.read(min(left, 1 << 18))):
+                left -= len(data)
+                yield data
+
+    def forward(self, handler):
+        parts = urllib.parse.urlsplit(self.target)
+        upstream = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
+        match = self.FILE.match(handler.path) if handler.command == "GET" else None
+        with self._lock:
+            self.requests += 1
+        try:
+            chunked = "Transfer-Encoding" in handler.headers
+            headers = {n: v for n, v in handler.headers.items() if n.lower() not in self.HOP_BY_HOP}
+            if chunked:
+                headers["Transfer-Encoding"] = "chunked"
+            has_body = chunked or "Content-Length" in handler.headers
+            upstream.request(handler.command, handler.path, self._request_body(handler) if has_body else None, headers,
+                             encode_chunked=chunked)
+            answer = upstream.getresponse()
+            self._reply(handler, answer, match)
+        except (OSError, http.client.HTTPException):
+            handler.close_connection = True
+        finally:
+            upstream.close()
+
+    def _reply(self, handler, answer, match):
+        handler.send_response_only(answer.status, answer.reason)
+        for name, value in answer.getheaders():
+            if name.lower() not in self.HOP_BY_HOP:
+                handler.send_header(name, value)
+        bodiless = answer.status in (204, 304) or handler.command == "HEAD"
+        chunked = not bodiless and answer.getheader("Content-Length") is None
+        if chunked:
+            handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        while data := answer.read1(1 << 18):
+            if match:
+                with self._lock:
+                    self.body_bytes[match[1]] = self.body_bytes.get(match[1], 0) + len(data)
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
+        # A body that broke off must break off for the daemon too.
+        if answer.length:
+            handler.close_connection = True
+        elif chunked:
+            handler.wfile.write(b"0\r\n\r\n")
+
+
+class Daemon:
+    """Our daemon with both caches on, everything it keeps in `folder`."""
+
+    def __init__(self, binary, folder, origin, volume_dir=None, image_cache_dir=None, extra_default="", extra_own=""):
+        self.binary, self.folder = binary, folder
+        self.volume_dir = volume_dir or folder / "volumes"
+        self.image_cache_dir = image_cache_dir or folder / "image-cache"
+        for path in (folder, folder / "state", folder / "conversion", self.volume_dir, self.image_cache_dir):
+            path.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "cinder.conf"
+        image_port, volume_port, status_port = free_port(), free_port(), free_port()
+        self.image_url = f"http://127.0.0.1:{image_port}"
+        self.volume_root = f"http://127.0.0.1:{volume_port}"
+        self.volume_url = self.volume_root + "/v3/admin"
+        self.status_url = f"http://127.0.0.1:{status_port}"
+        self.process = None
+        self.config.write_text(f"""\
+[DEFAULT]
+auth_strategy = noauth
+image_cache_dir = {self.image_cache_dir}
+image_cache_max_size = 10737418240
+image_conversion_dir = {folder}/conversion
+enabled_backends = files
+cinder_internal_tenant_project_id = {INTERNAL_PROJECT}
+cinder_internal_tenant_user_id = {INTERNAL_USER}
+quota_volumes = 100
+quota_gigabytes = 1000
+{extra_default}
+[backend_defaults]
+image_volume_cache_enabled = true
+[files]
+volume_driver = file
+volume_backend_name = files
+file_volume_dir = {self.volume_dir}
+[image_cache_service]
+image_api_bind = 127.0.0.1:{image_port}
+volume_api_bind = 127.0.0.1:{volume_port}
+status_bind = 127.0.0.1:{status_port}
+origin = {origin}
+state_path = {folder}/state
+{extra_own}
+""")
+
+    def start(self):
+        log = open(self.folder / "daemon.log", "ab")
+        self.process = subprocess.Popen([self.binary, "serve", "--config-file", self.config], stdout=log, stderr=log,
+                                        stdin=subprocess.DEVNULL)
+        log.close()
+
+        def answers():
+            expect(self.process.poll() is None, f"the daemon ended at start with {self.process.poll()}: {self.last_words()}")
+            with contextlib.suppress(OSError):
+                return call("GET", self.status_url + "/healthcheck", timeout_s=5).status == 200
+        until(answers, "the daemon's first healthy answer")
+
+    def stop(self, how=signal.SIGTERM):
+        if not self.process or self.process.poll() is not None:
+            return
+        self.process.send_signal(how)
+        try:
+            code = self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise Failure(f"the daemon did not end within {PATIENCE_S} s of SIGTERM")
+        if how == signal.SIGTERM:
+            expect(code == 0, f"the daemon ended with {code} after SIGTERM: {self.last_words()}")
+
+    def last_words(self):
+        with contextlib.suppress(OSError):
+            return " | ".join((self.folder / "daemon.log").read_text(errors="replace").splitlines()[-5:])
+        return "(no log)"
+
+    def command(self, *arguments):
+        """One of our own sub-commands; what it says in JSON."""
+        out = run_client([self.binary, *arguments, "-f", "json", "--config-file", self.config])
+        return json.loads(out)
+
+    def file_url(self, image_id):
+        return f"{self.image_url}/v2/images/{image_id}/file"
+
+    # Volumes, over the plain API.
+
+    def ask_volume(self, image_id, size_gb=1, name=None, **more):
+        body = {"volume": {"size": size_gb, "imageRef": image_id, "name": name or "e2e-" + uuid.uuid4().hex[:8], **more}}
+        return call("POST", self.volume_url + "/volumes", body)
+
+    def show_volume(self, volume_id):
+        answer = call("GET", f"{self.volume_url}/volumes/{volume_id}")
+        expect_equal(answer.status, 200, f"GET of volume {volume_id}, its status")
+        return answer.json()["volume"]
+
+    def settled(self, volume_id):
+        """The volume once it is no longer on its way."""
+        def ready():
+            volume = self.show_volume(volume_id)
+            return volume if volume["status"] not in ("creating", "downloading", "extending", "deleting") else None
+        return until(ready, f"an end of volume {volume_id}'s creation")
+
+    def create_volume(self, image_id, size_gb=1, **more):
+        asked = self.ask_volume(image_id, size_gb, **more)
+        expect_equal(asked.status, 202, f"POST /volumes ({asked.body[:300]!r}), its status")
+        volume = self.settled(asked.json()["volume"]["id"])
+        expect_equal(volume["status"], "available", f"volume {volume['id']}'s status")
+        return volume
+
+    def delete_volume(self, volume_id):
+        expect_equal(call("DELETE", f"{self.volume_url}/volumes/{volume_id}").status, 202, "DELETE of a volume, its status")
+        until(lambda: call("GET", f"{self.volume_url}/volumes/{volume_id}").status == 404, "the volume's end")
+
+    def volume_file(self, volume_id):
+        return pathlib.Path(self.volume_dir) / f"volume-{volume_id}"
+
+    def internal_usage(self):
+        """How many volumes and GiB the internal tenant holds: {"volumes": …, "gigabytes": …}."""
+        answer = call("GET", f"{self.volume_url}/os-quota-sets/{INTERNAL_PROJECT}?usage=True")
+        expect_equal(answer.status, 200, "GET of the internal tenant's quota, its status")
+        quota = answer.json()["quota_set"]
+        return {key: quota[key]["in_use"] for key in ("volumes", "gigabytes")}
