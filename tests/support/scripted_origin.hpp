@@ -76,7 +76,7 @@ class Content {
 
 /// What the origin says of an image, and its bytes.
 struct ImageSpec {
-  std::string id;  ///< empty: add() makes one
+  std::string id{};  ///< empty: add() makes one
   Content content = Content::of("");
   std::string name = "image";
   std::string status = "active";
@@ -91,7 +91,7 @@ struct ImageSpec {
   /// JSON keys beyond or instead of the above; the value is JSON text: {"os_distro", "\"debian\""}, {"size", "null"},
   /// {"os_hash_value", "\"00…\""}. By default size, virtual_size (null), checksum (md5), os_hash_algo (sha512) and
   /// os_hash_value are worked out from the content; checksum only for content of at most 64 MiB, else null.
-  std::map<std::string, std::string> json;
+  std::map<std::string, std::string> json{};
 };
 
 /// How answers go wrong that have nothing to do with bytes. A field that counts is used up by requests.
@@ -165,8 +165,8 @@ struct SeenRequest {
 
 struct Answer {
   int status = 200;
-  std::map<std::string, std::string> headers;  ///< Content-Length is added
-  std::string body;
+  std::map<std::string, std::string> headers{};  ///< Content-Length is added
+  std::string body{};
 };
 
 class ScriptedOrigin {
@@ -200,7 +200,7 @@ class ScriptedOrigin {
   std::size_t requests(const std::string& method, const std::string& path) const;
   std::size_t describes(const std::string& image_id) const;            ///< GET /v2/images/{id}
   std::size_t downloads(const std::string& image_id) const;            ///< GET /v2/images/{id}/file
-  std::uint64_t body_bytes(const std::string& image_id) const;         ///< of …/file, handed to the kernel
+  std::uint64_t body_bytes(const std::string& image_id) const;         ///< of …/file, sent or being sent
   std::vector<std::string> ranges(const std::string& image_id) const;  ///< Range headers asked, in order; "" for none
   std::optional<SeenRequest> last_request() const;                     ///< the last whose body has been read
   std::optional<SeenRequest> last_request(const std::string& method, const std::string& path) const;

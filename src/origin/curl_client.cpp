@@ -1,0 +1,293 @@
+#include "origin/curl_client.hpp"
+
+#include <curl/curl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+
+#include "base/text.hpp"
+
+namespace imagecache::origin {
+namespace {
+
+constexpr std::size_t max_head_bytes = 64 << 10;
+constexpr long receive_buffer_bytes = 512L << 10;  // the most that libcurl takes
+constexpr std::string_view user_agent = "cinder-image-cache/" IMAGECACHE_VERSION;
+
+struct FreeSlist {
+  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+struct FreeUrl {
+  void operator()(CURLU* url) const { curl_url_cleanup(url); }
+};
+struct FreeEasy {
+  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+};
+struct FreeMulti {
+  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
+};
+
+void init_curl_once() {
+  static const CURLcode done = curl_global_init(CURL_GLOBAL_DEFAULT);
+  static_cast<void>(done);
+}
+
+std::string url_part(CURLU* url, CURLUPart part, unsigned flags = 0) {
+  char* text = nullptr;
+  if (curl_url_get(url, part, &text, flags) != CURLUE_OK || text == nullptr) return "";
+  std::string copy(text);
+  curl_free(text);
+  return copy;
+}
+
+std::string place_of(CURLU* url) {
+  return url_part(url, CURLUPART_SCHEME) + "://" + base::to_lower(url_part(url, CURLUPART_HOST)) + ":" +
+         url_part(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
+}
+
+}  // namespace
+
+std::string HttpHead::header(const std::string& lower_case_name) const {
+  const auto found = headers.find(lower_case_name);
+  return found == headers.end() ? "" : found->second;
+}
+
+std::optional<std::string> resolve_on_same_host(const std::string& base, const std::string& location) {
+  const std::unique_ptr<CURLU, FreeUrl> url(curl_url());
+  if (!url || curl_url_set(url.get(), CURLUPART_URL, base.c_str(), 0) != CURLUE_OK) return std::nullopt;
+  const std::string place = place_of(url.get());
+  if (curl_url_set(url.get(), CURLUPART_URL, location.c_str(), 0) != CURLUE_OK) return std::nullopt;
+  if (place_of(url.get()) != place || !url_part(url.get(), CURLUPART_USER).empty()) return std::nullopt;
+  return url_part(url.get(), CURLUPART_URL);
+}
+
+Result<void> check_base_url(const std::string& text) {
+  const std::unique_ptr<CURLU, FreeUrl> url(curl_url());
+  if (!url || curl_url_set(url.get(), CURLUPART_URL, text.c_str(), 0) != CURLUE_OK) {
+    return fail(Errc::invalid_argument, text + ": not a URL; write http://host:9292 or https://host/path");
+  }
+  if (const auto scheme = url_part(url.get(), CURLUPART_SCHEME); scheme != "http" && scheme != "https") {
+    return fail(Errc::invalid_argument, text + ": only http and https are spoken to the image service");
+  }
+  if (!url_part(url.get(), CURLUPART_USER).empty() || !url_part(url.get(), CURLUPART_PASSWORD).empty()) {
+    return fail(Errc::invalid_argument,
+                "the image service's URL has a user name in it: leave it out, the token says who asks");
+  }
+  if (!url_part(url.get(), CURLUPART_QUERY).empty() || !url_part(url.get(), CURLUPART_FRAGMENT).empty()) {
+    return fail(Errc::invalid_argument, text + ": a base URL has no query and no fragment");
+  }
+  return {};
+}
+
+/// An easy handle and the multi handle that drives it and keeps its connections. One call at a time uses it.
+struct CurlClient::Handle {
+  std::unique_ptr<CURLM, FreeMulti> multi{curl_multi_init()};
+  std::unique_ptr<CURL, FreeEasy> easy{curl_easy_init()};
+};
+
+/// One GET under way; libcurl calls back into it on the caller's thread.
+struct CurlClient::Transfer {
+  const HttpGet& get;
+  const std::stop_token& stop;
+  HttpHead head{};
+  std::size_t head_bytes = 0;
+  bool head_done = false;
+  std::optional<Error> refused{};  // by on_head, on_data, or us
+  std::array<char, CURL_ERROR_SIZE> error_text{};
+
+  bool refuse(Error error) {
+    refused = std::move(error);
+    return false;
+  }
+
+  bool header_line(std::string_view line) {
+    if (head_done) return true;  // a trailer
+    head_bytes += line.size();
+    if (head_bytes > max_head_bytes) {
+      return refuse({Errc::unavailable, "the answer's headers do not end"});
+    }
+    if (line.starts_with("HTTP/")) {
+      head = {};
+      const auto words = base::split(base::trim(line), ' ');
+      if (words.size() >= 2) head.status = static_cast<long>(base::parse_unsigned(words[1]).value_or(0));
+      return true;
+    }
+    if (const auto colon = line.find(':'); colon != std::string_view::npos) {
+      head.headers[base::to_lower(base::trim(line.substr(0, colon)))] = base::trim(line.substr(colon + 1));
+      return true;
+    }
+    if (!base::trim(line).empty() || head.status < 200) return true;  // 1xx: the real head comes later
+    head_done = true;
+    if (auto taken = get.on_head(head); !taken) return refuse(std::move(taken).error());
+    return true;
+  }
+
+  bool body(std::span<const std::byte> data) {
+    // Between any two pieces: a body that comes without pause would never let the loop below look.
+    if (stop.stop_requested()) return refuse({Errc::cancelled, "stopped"});
+    if (auto taken = get.on_data(data); !taken) return refuse(std::move(taken).error());
+    return true;
+  }
+
+  static std::size_t on_header(char* data, std::size_t size, std::size_t count, void* self) noexcept {
+    return static_cast<Transfer*>(self)->header_line({data, size * count}) ? size * count : 0;
+  }
+  static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* self) noexcept {
+    const auto bytes = std::as_bytes(std::span(data, size * count));
+    return static_cast<Transfer*>(self)->body(bytes) ? bytes.size() : bytes.size() + 1;
+  }
+};
+
+CurlClient::CurlClient(Options options) : options_(std::move(options)) {
+  init_curl_once();
+}
+CurlClient::~CurlClient() = default;
+
+HttpResult<std::unique_ptr<CurlClient::Handle>> CurlClient::acquire(const HttpGet& get, const std::stop_token& stop) {
+  const unsigned most = options_.max_connections;
+  const unsigned most_long_lived = std::max(1U, most - most / 4);
+  const auto patience =
+      get.timeout.value_or(std::chrono::duration_cast<std::chrono::milliseconds>(options_.low_speed_time));
+  std::unique_lock lock(mutex_);
+  const bool free = freed_.wait_for(lock, stop, patience, [&] {
+    return in_use_ < most && (!get.long_lived || long_lived_in_use_ < most_long_lived);
+  });
+  if (stop.stop_requested()) return std::unexpected(HttpFailure{.error = {Errc::cancelled, "stopped"}});
+  if (!free) {
+    return std::unexpected(
+        HttpFailure{.error = {Errc::busy, fmt::format("all {} connections to the image service are in use", most)}});
+  }
+  std::unique_ptr<Handle> handle;
+  if (idle_.empty()) {
+    handle = std::make_unique<Handle>();
+    if (!handle->easy || !handle->multi) {
+      return std::unexpected(HttpFailure{.error = {Errc::internal, "libcurl has no memory for a connection"}});
+    }
+  } else {
+    handle = std::move(idle_.back());  // the last used: its connection is the likeliest to be still open
+    idle_.pop_back();
+  }
+  ++in_use_;
+  if (get.long_lived) ++long_lived_in_use_;
+  return handle;
+}
+
+void CurlClient::release(std::unique_ptr<Handle> handle, bool long_lived) {
+  const std::scoped_lock lock(mutex_);
+  idle_.push_back(std::move(handle));
+  --in_use_;
+  if (long_lived) --long_lived_in_use_;
+  freed_.notify_all();
+}
+
+namespace {
+
+/// Before a head has come, what is worth another attempt; all of it is the network's or a restarting server's doing.
+Retry retry_of(CURLcode code) {
+  switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_SSL_CONNECT_ERROR:
+      return Retry::yes;
+    default:
+      return Retry::other_url;
+  }
+}
+
+}  // namespace
+
+HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop) {
+  auto acquired = acquire(get, stop);
+  if (!acquired) return std::unexpected(std::move(acquired).error());
+  struct Release {
+    CurlClient& client;
+    std::unique_ptr<Handle> handle;
+    bool long_lived;
+    ~Release() { client.release(std::move(handle), long_lived); }
+  };
+  const Release lease{*this, std::move(*acquired), get.long_lived};
+  CURL* easy = lease.handle->easy.get();
+  CURLM* multi = lease.handle->multi.get();
+
+  Transfer transfer{.get = get, .stop = stop};
+  std::unique_ptr<curl_slist, FreeSlist> headers;
+  for (const auto& header : get.headers) {
+    if (curl_slist* longer = curl_slist_append(headers.get(), header.c_str()); longer != nullptr) {
+      static_cast<void>(headers.release());
+      headers.reset(longer);
+    }
+  }
+  curl_easy_reset(easy);  // options only: connections stay with the multi handle
+  curl_easy_setopt(easy, CURLOPT_URL, get.url.c_str());
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers.get());
+  curl_easy_setopt(easy, CURLOPT_USERAGENT, user_agent.data());
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+  curl_easy_setopt(easy, CURLOPT_PROXY, "");
+  curl_easy_setopt(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
+  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, receive_buffer_bytes);
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options_.connect_timeout.count()));
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(options_.low_speed_bytes_per_s));
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(options_.low_speed_time.count()));
+  if (get.timeout) {
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, std::max<long>(1, static_cast<long>(get.timeout->count())));
+  }
+  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, options_.insecure ? 0L : 1L);
+  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, options_.insecure ? 0L : 2L);
+  if (!options_.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, options_.ca_file.c_str());
+  if (!options_.cert_file.empty()) curl_easy_setopt(easy, CURLOPT_SSLCERT, options_.cert_file.c_str());
+  if (!options_.key_file.empty()) curl_easy_setopt(easy, CURLOPT_SSLKEY, options_.key_file.c_str());
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Transfer::on_header);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Transfer::on_body);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer.error_text.data());
+
+  curl_multi_add_handle(multi, easy);
+  CURLcode code = CURLE_OK;
+  bool done = false;
+  CURLMcode driven = CURLM_OK;
+  {
+    const std::stop_callback wake(stop, [multi] { curl_multi_wakeup(multi); });
+    while (!done && driven == CURLM_OK && !stop.stop_requested()) {
+      int running = 0;
+      driven = curl_multi_perform(multi, &running);
+      int left = 0;
+      while (const CURLMsg* message = curl_multi_info_read(multi, &left)) {
+        if (message->msg == CURLMSG_DONE) {
+          done = true;
+          code = message->data.result;
+        }
+      }
+      if (!done && driven == CURLM_OK) driven = curl_multi_poll(multi, nullptr, 0, 1000, nullptr);
+    }
+  }
+  curl_multi_remove_handle(multi, easy);                 // closes the connection if the exchange is not at its end
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, nullptr);  // the buffer ends with this call
+
+  if (transfer.refused) return std::unexpected(HttpFailure{.error = std::move(*transfer.refused)});
+  if (!done && stop.stop_requested()) return std::unexpected(HttpFailure{.error = {Errc::cancelled, "stopped"}});
+  if (driven != CURLM_OK) {
+    return std::unexpected(HttpFailure{.error = {Errc::internal, curl_multi_strerror(driven)}});
+  }
+  if (code == CURLE_OK && !transfer.head_done) code = CURLE_WEIRD_SERVER_REPLY;
+  if (code == CURLE_OK) return {};
+  const std::string text = transfer.error_text[0] != 0 ? transfer.error_text.data() : curl_easy_strerror(code);
+  if (transfer.head_done) {
+    return std::unexpected(HttpFailure{.error = {Errc::unavailable, "the answer broke off: " + text}});
+  }
+  const Errc kind = code == CURLE_OPERATION_TIMEDOUT ? Errc::timeout : Errc::unavailable;
+  return std::unexpected(HttpFailure{.error = {kind, text}, .retry = retry_of(code)});
+}
+
+}  // namespace imagecache::origin

@@ -1,0 +1,434 @@
+// Glance over HTTP: which URL is asked, how often, and what its answers mean. How bytes travel is curl_client's.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <random>
+#include <utility>
+
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "base/try.hpp"
+#include "origin/curl_client.hpp"
+#include "origin/image_json.hpp"
+#include "origin/origin.hpp"
+
+namespace imagecache::origin {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr unsigned max_redirects = 3;
+constexpr std::size_t max_error_text_bytes = 4 << 10;    // of an error's body, kept for the reason in it
+constexpr std::size_t max_error_body_bytes = 256 << 10;  // read before the connection is given up instead
+constexpr int max_pauses_of_retry_after = 8;
+
+bool is_redirect(long status) {
+  return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+bool is_html(const HttpHead& head) {
+  return base::to_lower(head.header("content-type")).starts_with("text/html");
+}
+
+/// What Glance says in an HTML error page: the text behind the heading, without tags, on one line.
+std::string reason_in(std::string_view html) {
+  if (const auto heading = html.find("</h1>"); heading != std::string_view::npos) html.remove_prefix(heading);
+  std::string text;
+  bool tag = false;
+  for (const char c : html) {
+    if (c == '<') tag = true;
+    const bool blank = tag || static_cast<unsigned char>(c) <= ' ';
+    if (!blank && text.size() < 200) text += c;
+    if (blank && !text.empty() && text.back() != ' ') text += ' ';
+    if (c == '>') tag = false;
+  }
+  return std::string(base::trim(text));
+}
+
+HttpFailure failure_of(const HttpHead& head, std::string_view body) {
+  const auto say = [&](Errc code, std::string_view what, Retry retry = Retry::no) {
+    const std::string reason = reason_in(body);
+    const auto wait = base::parse_unsigned(head.header("retry-after")).value_or(0);
+    return HttpFailure{
+        .error = {code, fmt::format("answered {} ({}){}{}", head.status, what, reason.empty() ? "" : ": ", reason)},
+        .retry = retry,
+        .retry_after = std::chrono::seconds(std::min<std::uint64_t>(wait, 3600))};
+  };
+  switch (head.status) {
+    case 400:
+      return say(Errc::invalid_argument, "bad request");
+    case 401:
+      return say(Errc::unauthenticated, "the token is not accepted");
+    case 403:
+      return say(Errc::forbidden, "not allowed");
+    case 404:
+    case 410:
+      return say(Errc::not_found, "no such image for this caller");
+    case 409:
+      return say(Errc::conflict, "conflict");
+    case 408:
+    case 429:
+      return say(Errc::unavailable, "try later", Retry::yes);
+    case 502:
+    case 503:
+      return say(Errc::unavailable, "unavailable", Retry::yes);
+    case 504:
+      return say(Errc::timeout, "a gateway's deadline passed", Retry::yes);
+    default:
+      return say(Errc::unavailable, head.status >= 500 ? "server error" : "makes no sense here", Retry::other_url);
+  }
+}
+
+HttpFailure nonsense(std::string message, Retry retry = Retry::other_url) {
+  return {.error = {Errc::unavailable, std::move(message)}, .retry = retry};
+}
+
+/// "bytes 5-9/10"; total is absent for "*".
+struct ContentRange {
+  std::uint64_t first = 0;
+  std::uint64_t last = 0;
+  std::optional<std::uint64_t> total;
+};
+std::optional<ContentRange> parse_content_range(std::string_view text) {
+  if (!text.starts_with("bytes ")) return std::nullopt;
+  text.remove_prefix(6);
+  const auto dash = text.find('-');
+  const auto slash = text.find('/');
+  if (dash == std::string_view::npos || slash == std::string_view::npos || dash > slash) return std::nullopt;
+  const auto first = base::parse_unsigned(text.substr(0, dash));
+  const auto last = base::parse_unsigned(text.substr(dash + 1, slash - dash - 1));
+  const auto total = base::parse_unsigned(text.substr(slash + 1));
+  if (!first || !last || *last < *first || (!total && text.substr(slash + 1) != "*")) return std::nullopt;
+  if (total && *last >= *total) return std::nullopt;
+  return ContentRange{.first = *first, .last = *last, .total = total};
+}
+
+/// "http://host:9292/v2/" → "http://host:9292", as cinder and glanceclient read glance_api_servers.
+std::string base_url_of(std::string_view text) {
+  std::string url(base::trim(text));
+  if (!url.contains("://")) url = "http://" + url;
+  const auto strip_slashes = [&] {
+    while (url.ends_with('/')) url.pop_back();
+  };
+  strip_slashes();
+  const auto slash = url.rfind('/');
+  const std::string_view last = std::string_view(url).substr(slash + 1);
+  const bool version = last.size() >= 2 && last[0] == 'v' && slash > url.find("://") + 2 &&
+                       last.find_first_not_of("0123456789.", 1) == std::string_view::npos;
+  if (version) url.resize(slash);
+  strip_slashes();
+  return url;
+}
+
+class GlanceOrigin final : public Origin {
+ public:
+  explicit GlanceOrigin(GlanceOptions options)
+      : options_(std::move(options)),
+        client_({.connect_timeout = options_.connect_timeout,
+                 .low_speed_bytes_per_s = options_.low_speed_bytes_per_s,
+                 .low_speed_time = options_.low_speed_time,
+                 .max_connections = options_.max_connections,
+                 .insecure = options_.insecure,
+                 .ca_file = options_.ca_file,
+                 .cert_file = options_.cert_file,
+                 .key_file = options_.key_file}) {}
+
+  Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context) override;
+  Result<void> stream(const std::string& image_id, std::uint64_t offset_bytes, const base::RequestContext& context,
+                      const StreamBegin& begin, const ByteSink& sink, std::stop_token stop) override;
+
+  std::string name() const override {
+    std::string names;
+    for (const auto& url : options_.urls) names += (names.empty() ? "" : ", ") + url;
+    return names;
+  }
+  std::vector<std::string> proxy_urls() const override { return options_.urls; }
+
+ private:
+  using Attempt = std::function<HttpResult<void>(const std::string& base_url)>;
+  struct Exchange {
+    std::string url;
+    std::vector<std::string> headers;
+    std::optional<Clock::time_point> deadline;
+    bool long_lived = false;
+    std::function<bool(const HttpHead&)> is_wanted;  ///< whose body goes to on_data
+    std::function<Result<void>(const HttpHead&)> on_head;
+    ByteSink on_data;
+  };
+
+  Result<std::vector<std::string>> headers_for(const base::RequestContext& context, std::string accept) const;
+  Result<void> with_retries(const std::string& image_id, const base::RequestContext& context,
+                            std::optional<Clock::time_point> deadline, const std::stop_token& stop,
+                            const Attempt& attempt);
+  /// Asks, and goes after redirects on the same host. A status that is not wanted is a failure; `last` is its head.
+  HttpResult<void> ask(Exchange exchange, const std::stop_token& stop, HttpHead& last);
+
+  const GlanceOptions options_;
+  CurlClient client_;
+  std::atomic<std::size_t> turn_ = 0;
+};
+
+Result<std::vector<std::string>> GlanceOrigin::headers_for(const base::RequestContext& context,
+                                                           std::string accept) const {
+  std::vector<std::string> headers = {"Accept: " + std::move(accept)};
+  if (!context.auth_token.empty()) {
+    const auto bad = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
+    if (std::ranges::any_of(context.auth_token, bad)) {
+      return fail(Errc::unauthenticated, "the token has characters that no token has");
+    }
+    headers.push_back("X-Auth-Token: " + context.auth_token);
+  }
+  const auto& id = context.global_request_id.empty() ? context.request_id : context.global_request_id;
+  if (base::is_request_id(id)) headers.push_back("X-OpenStack-Request-ID: " + id);
+  return headers;
+}
+
+Result<void> GlanceOrigin::with_retries(const std::string& image_id, const base::RequestContext& context,
+                                        std::optional<Clock::time_point> deadline, const std::stop_token& stop,
+                                        const Attempt& attempt) {
+  const std::size_t urls = options_.urls.size();
+  const std::size_t first = turn_++;
+  for (unsigned number = 0;; ++number) {
+    const std::string& url = options_.urls[(first + number) % urls];
+    auto result = attempt(url);
+    if (result) return {};
+    HttpFailure& failure = result.error();
+    failure.error.message = fmt::format("image {} at {}: {}", image_id, url, failure.error.message);
+    const bool again = failure.retry == Retry::yes || (failure.retry == Retry::other_url && urls > 1);
+    if (!again || number >= options_.num_retries) return std::unexpected(std::move(failure.error));
+
+    // Another URL is asked at once; a pause only when all have been asked.
+    std::chrono::milliseconds pause{0};
+    if ((number + 1) % urls == 0) {
+      const std::chrono::milliseconds wished(failure.retry_after);
+      pause = std::max(options_.retry_pause, std::min(wished, options_.retry_pause * max_pauses_of_retry_after));
+    }
+    if (deadline && Clock::now() + pause >= *deadline) return std::unexpected(std::move(failure.error));
+    base::log::warning("origin", &context, "{}; attempt {} of {} follows", failure.error.message, number + 2,
+                       options_.num_retries + 1);
+    std::mutex mutex;
+    std::condition_variable_any never_notified;
+    std::unique_lock lock(mutex);
+    never_notified.wait_for(lock, stop, pause, [] { return false; });
+    if (stop.stop_requested()) return fail(Errc::cancelled, "image " + image_id + ": stopped");
+  }
+}
+
+HttpResult<void> GlanceOrigin::ask(Exchange exchange, const std::stop_token& stop, HttpHead& last) {
+  for (unsigned hops = 0; hops <= max_redirects; ++hops) {
+    HttpGet get{.url = exchange.url,
+                .headers = exchange.headers,
+                .timeout = {},
+                .long_lived = exchange.long_lived,
+                .on_head = {},
+                .on_data = {}};
+    if (exchange.deadline) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(*exchange.deadline - Clock::now());
+      get.timeout = std::max(left, std::chrono::milliseconds(1));
+    }
+    last = {};
+    bool wanted = false;
+    std::size_t error_body_bytes = 0;
+    std::string error_body;
+    get.on_head = [&](const HttpHead& head) -> Result<void> {
+      last = head;
+      wanted = exchange.is_wanted(head);
+      return wanted ? exchange.on_head(head) : Result<void>();
+    };
+    get.on_data = [&](std::span<const std::byte> data) -> Result<void> {
+      if (wanted) return exchange.on_data(data);
+      error_body_bytes += data.size();
+      if (error_body_bytes > max_error_body_bytes) return fail(Errc::unavailable, "an error's text does not end");
+      const auto kept = data.first(std::min(data.size(), max_error_text_bytes - error_body.size()));
+      error_body.append(reinterpret_cast<const char*>(kept.data()), kept.size());
+      return {};
+    };
+    auto result = client_.get(get, stop);
+    if (wanted || last.status == 0) return result;
+    // The status says what happened, also where the text that explains it broke off.
+    if (!result && result.error().error.code == Errc::cancelled) return result;
+    const std::string location = last.header("location");
+    if (!is_redirect(last.status) || location.empty()) return std::unexpected(failure_of(last, error_body));
+    const auto target = resolve_on_same_host(exchange.url, location);
+    if (!target) {
+      return std::unexpected(
+          nonsense("redirects to another host, which must not see the token; if that is the image "
+                   "service, configure its URL"));
+    }
+    exchange.url = *target;
+  }
+  return std::unexpected(nonsense(fmt::format("redirects more than {} times", max_redirects)));
+}
+
+Result<ImageInfo> GlanceOrigin::describe(const std::string& image_id, const base::RequestContext& context) {
+  if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
+  IMAGECACHE_TRY(const auto headers, headers_for(context, "application/json"));
+  const auto deadline = Clock::now() + options_.describe_timeout;
+  ImageInfo info;
+  IMAGECACHE_CHECK(with_retries(image_id, context, deadline, {}, [&](const std::string& base_url) -> HttpResult<void> {
+    std::string body;
+    HttpHead head;
+    auto asked = ask({.url = base_url + "/v2/images/" + image_id,
+                      .headers = headers,
+                      .deadline = deadline,
+                      .long_lived = false,
+                      .is_wanted = [](const HttpHead& h) { return h.status == 200; },
+                      .on_head = [](const HttpHead&) -> Result<void> { return {}; },
+                      .on_data = [&](std::span<const std::byte> data) -> Result<void> {
+                        if (body.size() + data.size() > options_.max_describe_bytes) {
+                          return fail(Errc::unavailable, fmt::format("describes it in more than {}",
+                                                                     base::format_bytes(options_.max_describe_bytes)));
+                        }
+                        body.append(reinterpret_cast<const char*>(data.data()), data.size());
+                        return {};
+                      }},
+                     {}, head);
+    if (!asked) {
+      // A description that broke off can be asked for again as a whole.
+      if (head.status == 200 && asked.error().retry == Retry::no) asked.error().retry = Retry::other_url;
+      return asked;
+    }
+    auto parsed = parse_image_json(body, image_id);
+    if (!parsed) {
+      return std::unexpected(nonsense(is_html(head) ? "answered with an HTML page where the image's record should be"
+                                                    : "its record makes no sense: " + parsed.error().message));
+    }
+    info = std::move(*parsed);
+    return {};
+  }));
+  return info;
+}
+
+/// One download: what its head promised, and whether the bytes keep to it.
+struct Download {
+  std::uint64_t asked_offset = 0;
+  bool ranged = false;  // we sent a Range header
+  const StreamBegin& begin;
+  const ByteSink& sink;
+  bool begun = false;
+  std::optional<std::uint64_t> expected_bytes{};  // of this answer's body
+  std::uint64_t received_bytes = 0;
+
+  Result<void> on_head(const HttpHead& head);
+  Result<void> on_data(std::span<const std::byte> data);
+};
+
+Result<void> Download::on_head(const HttpHead& head) {
+  if (head.status == 204) return fail(Errc::not_found, "the image has no data");
+  if (is_html(head)) return fail(Errc::unavailable, "answered with an HTML page where the image's bytes should be");
+  if (const auto encoding = base::to_lower(head.header("content-encoding"));
+      !encoding.empty() && encoding != "identity") {
+    return fail(Errc::unavailable, "answered in the encoding " + encoding + ", which was not asked for");
+  }
+  StreamStart start;
+  std::optional<std::uint64_t> length;
+  if (!head.headers.contains("transfer-encoding")) length = base::parse_unsigned(head.header("content-length"));
+  if (head.status == 206) {
+    const auto range = parse_content_range(head.header("content-range"));
+    if (!ranged || !range || range->first != asked_offset) {
+      return fail(Errc::unavailable, "answered with a part that was not asked for: " + head.header("content-range"));
+    }
+    if (range->total && range->last + 1 != *range->total) {
+      return fail(Errc::unavailable, "answered with less than was asked for: " + head.header("content-range"));
+    }
+    expected_bytes = range->last - range->first + 1;
+    if (length && *length != *expected_bytes) {
+      return fail(Errc::unavailable, "announced a part and a length that do not agree");
+    }
+    start = {.offset_bytes = asked_offset, .total_bytes = range->total};
+  } else {
+    expected_bytes = length;
+    start = {.offset_bytes = 0, .total_bytes = length};
+  }
+  begun = true;
+  return begin(start);
+}
+
+Result<void> Download::on_data(std::span<const std::byte> data) {
+  received_bytes += data.size();
+  if (expected_bytes && received_bytes > *expected_bytes) {
+    return fail(Errc::corrupt, fmt::format("sends more than the {} bytes that it announced", *expected_bytes));
+  }
+  return sink(data);
+}
+
+Result<void> GlanceOrigin::stream(const std::string& image_id, std::uint64_t offset_bytes,
+                                  const base::RequestContext& context, const StreamBegin& begin, const ByteSink& sink,
+                                  std::stop_token stop) {
+  if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
+  IMAGECACHE_TRY(auto headers, headers_for(context, "*/*"));
+  std::optional<Error> of_the_caller;  // begin's or sink's: returned without a word of ours
+  const StreamBegin our_begin = [&](const StreamStart& start) {
+    auto taken = begin(start);
+    if (!taken) of_the_caller = taken.error();
+    return taken;
+  };
+  const ByteSink our_sink = [&](std::span<const std::byte> data) {
+    auto taken = sink(data);
+    if (!taken) of_the_caller = taken.error();
+    return taken;
+  };
+  auto result =
+      with_retries(image_id, context, std::nullopt, stop, [&](const std::string& base_url) -> HttpResult<void> {
+        for (bool ranged = offset_bytes > 0;; ranged = false) {
+          Download download{.asked_offset = offset_bytes, .ranged = ranged, .begin = our_begin, .sink = our_sink};
+          auto all_headers = headers;
+          if (ranged) all_headers.push_back(fmt::format("Range: bytes={}-", offset_bytes));
+          HttpHead head;
+          auto asked =
+              ask({.url = base_url + "/v2/images/" + image_id + "/file",
+                   .headers = std::move(all_headers),
+                   .deadline = std::nullopt,
+                   .long_lived = true,
+                   .is_wanted = [](const HttpHead& h) { return h.status == 200 || h.status == 204 || h.status == 206; },
+                   .on_head = [&](const HttpHead& h) { return download.on_head(h); },
+                   .on_data = [&](std::span<const std::byte> data) { return download.on_data(data); }},
+                  stop, head);
+          // 400: a store without ranges. 416: the image is shorter than what was had of it. Both begin at the
+          // beginning.
+          if (!asked && ranged && !download.begun && (head.status == 400 || head.status == 416)) continue;
+          if (!asked && !download.begun && asked.error().error.code == Errc::unavailable && head.status != 0 &&
+              asked.error().retry == Retry::no) {
+            asked.error().retry = Retry::other_url;  // a head that makes no sense
+          }
+          if (!asked || !download.expected_bytes || download.received_bytes == *download.expected_bytes) return asked;
+          return std::unexpected(nonsense(
+              fmt::format("sent {} of {} bytes", download.received_bytes, *download.expected_bytes), Retry::no));
+        }
+      });
+  if (of_the_caller) return std::unexpected(std::move(*of_the_caller));
+  return result;
+}
+
+Result<void> check_readable(const std::string& option, const std::string& path) {
+  if (path.empty() || ::access(path.c_str(), R_OK) == 0) return {};
+  return fail(Errc::invalid_argument,
+              fmt::format("{}: cannot read {}: {}", option, path, std::generic_category().message(errno)));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Origin>> make_glance_origin(GlanceOptions options) {
+  if (options.urls.empty()) return fail(Errc::invalid_argument, "the image service has no URL: set glance_api_servers");
+  for (auto& url : options.urls) {
+    url = base_url_of(url);
+    IMAGECACHE_CHECK(check_base_url(url));
+  }
+  if (options.connect_timeout.count() <= 0 || options.describe_timeout.count() <= 0 ||
+      options.low_speed_bytes_per_s == 0 || options.low_speed_time.count() <= 0 || options.max_describe_bytes == 0 ||
+      options.max_connections == 0 || options.retry_pause.count() < 0) {
+    return fail(Errc::invalid_argument, "the image service's time-outs and limits must be greater than zero");
+  }
+  IMAGECACHE_CHECK(check_readable("glance_ca_certificates_file", options.ca_file));
+  IMAGECACHE_CHECK(check_readable("glance_certfile", options.cert_file));
+  IMAGECACHE_CHECK(check_readable("glance_keyfile", options.key_file));
+  // Several services with the same list should not all begin with its first.
+  std::ranges::shuffle(options.urls, std::mt19937(std::random_device{}()));
+  return std::make_unique<GlanceOrigin>(std::move(options));
+}
+
+}  // namespace imagecache::origin
