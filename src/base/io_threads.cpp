@@ -28,8 +28,14 @@ IoThreads::IoThreads(unsigned threads) {
 }
 
 IoThreads::~IoThreads() {
+  stop();
+}
+
+void IoThreads::stop() {
   for (auto& loop : loops_) loop->context.stop();
-  for (auto& loop : loops_) loop->thread.join();
+  for (auto& loop : loops_) {
+    if (loop->thread.joinable()) loop->thread.join();
+  }
 }
 
 }  // namespace imagecache::base

@@ -18,8 +18,10 @@ namespace imagecache::base {
 class IoThreads {
  public:
   explicit IoThreads(unsigned threads);
-  /// Stops the loops and joins. What was still running on them is destroyed.
+  /// stop(), then destroys what was still waiting on the loops.
   ~IoThreads();
+  /// Ends the loops and joins their threads; no Task goes on after it. Idempotent; not on an I/O thread.
+  void stop();
   IoThreads(const IoThreads&) = delete;
   IoThreads& operator=(const IoThreads&) = delete;
 

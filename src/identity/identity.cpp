@@ -22,6 +22,17 @@ class NoAuth final : public Authenticator {
   }
 };
 
+class Refusing final : public Authenticator {
+ public:
+  explicit Refusing(std::string reason) : reason_(std::move(reason)) {}
+  Result<base::RequestContext> authenticate(const Presented&) const override {
+    return fail(Errc::unauthenticated, reason_);
+  }
+
+ private:
+  const std::string reason_;
+};
+
 }  // namespace
 
 std::unique_ptr<Authenticator> make_noauth() {

@@ -30,4 +30,7 @@ class Authenticator {
 /// more.
 std::unique_ptr<Authenticator> make_noauth();
 
+/// Refuses everybody with Errc::unauthenticated and this reason.
+std::unique_ptr<Authenticator> make_refusing(std::string reason);
+
 }  // namespace imagecache::identity

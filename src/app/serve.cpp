@@ -1,0 +1,64 @@
+#include <systemd/sd-daemon.h>
+
+#include <csignal>
+#include <cstdio>
+
+#include "app/room_options.hpp"
+#include "app/service.hpp"
+#include "base/log.hpp"
+
+namespace imagecache::app {
+namespace {
+
+int complain(const Error& error) {
+  std::fprintf(stderr, "cinder-image-cache: %s\n", error.message.c_str());
+  return 1;
+}
+
+}  // namespace
+
+int serve(const config::LoadRequest& request) {
+  // Blocked before the first thread starts, so that every thread has them blocked and they come to sigwait() alone.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  const auto config = config::load(request);
+  if (!config) return complain(config.error());
+  if (auto ready = base::log::setup(log_options(*config)); !ready) return complain(ready.error());
+  for (const auto& warning : config->warnings()) base::log::warning("config", nullptr, "{}", warning);
+
+  auto service = Service::start(*config);
+  if (!service) {
+    base::log::error("app", nullptr, "{}", service.error().message);
+    return config->log_file().empty() ? 1 : complain(service.error());
+  }
+  constexpr auto own = config::own_section;
+  base::log::info("app", nullptr, "version {} is serving: image API {}, volume API {}, status {}", IMAGECACHE_VERSION,
+                  config->get_bind_address(own, "image_api_bind").to_string(),
+                  config->get_bind_address(own, "volume_api_bind").to_string(),
+                  config->get_bind_address(own, "status_bind").to_string());
+  sd_notify(0, "READY=1");
+
+  for (;;) {
+    int signal = 0;
+    if (sigwait(&signals, &signal) != 0) continue;
+    if (signal != SIGHUP) {
+      base::log::info("app", nullptr, "stopping: requests in flight may end");
+      break;
+    }
+    if (auto reopened = base::log::reopen(); !reopened) {
+      base::log::error("app", nullptr, "{}", reopened.error().message);
+    } else {
+      base::log::info("app", nullptr, "log reopened");
+    }
+  }
+  sd_notify(0, "STOPPING=1");
+  (*service)->stop();
+  base::log::info("app", nullptr, "stopped");
+  return 0;
+}
+
+}  // namespace imagecache::app

@@ -1,0 +1,211 @@
+#include "app/service.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include "api/api.hpp"
+#include "api/images.hpp"
+#include "app/room_options.hpp"
+#include "base/io_threads.hpp"
+#include "base/log.hpp"
+#include "base/try.hpp"
+#include "http/router.hpp"
+#include "identity/identity.hpp"
+
+namespace imagecache::app {
+namespace {
+
+constexpr std::string_view own = config::own_section;
+
+/// One process a state directory: the lock lives as long as the descriptor.
+Result<base::Fd> lock_state(const std::string& state_path) {
+  IMAGECACHE_CHECK(base::make_directories(state_path));
+  const std::string path = state_path + "/lock";
+  IMAGECACHE_TRY(base::Fd fd, base::open_file(path, O_RDWR | O_CREAT));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    return fail(Errc::conflict, state_path + ": another process holds this state directory (its lock is " + path +
+                                    "); stop it, or give this one another state_path");
+  }
+  return fd;
+}
+
+Result<std::unique_ptr<identity::Authenticator>> make_authenticator(const config::Config& config) {
+  if (config.get_string("DEFAULT", "auth_strategy") != "noauth") {
+    base::log::warning("app", nullptr,
+                       "auth_strategy = keystone: this version cannot ask Keystone yet, so the volume API and all "
+                       "management calls refuse everybody; image downloads are authorised by the origin as always");
+    return identity::make_refusing("auth_strategy = keystone is not served by this version");
+  }
+  if (!config.get_bool(own, "allow_noauth_on_any_address")) {
+    for (const auto* option : {"image_api_bind", "volume_api_bind", "status_bind"}) {
+      const auto address = config.get_bind_address(own, option);
+      if (address.is_loopback()) continue;
+      return fail(
+          Errc::invalid_argument,
+          std::string("[image_cache_service] ") + option + " = " + address.to_string() +
+              ": with auth_strategy = noauth everybody who can reach it is admin; bind to 127.0.0.1, [::1] or a "
+              "Unix socket, or set allow_noauth_on_any_address = true if that is what you want");
+    }
+  }
+  return identity::make_noauth();
+}
+
+}  // namespace
+
+// In the order of construction; destroyed the other way round.
+struct Service::Parts {
+  base::Fd lock;
+  base::SystemClock clock;
+  events::Counters counters{};
+  std::chrono::seconds drain_timeout{60};
+  bool stopped = false;
+
+  std::unique_ptr<base::BlockingPool> pool;
+  std::unique_ptr<base::BlockingPool> read_pool;
+  std::unique_ptr<base::BlockingPool> fill_pool;
+  std::unique_ptr<base::BlockingPool> digest_pool;
+  std::unique_ptr<origin::Origin> origin;
+  std::unique_ptr<catalog::Catalog> catalog;
+  std::unique_ptr<identity::Authenticator> authenticator;
+  std::unique_ptr<image_cache::ImageCache> images;
+  std::unique_ptr<volume_cache::VolumeCache> volumes;
+  std::unique_ptr<api::ApiContext> api;
+  std::unique_ptr<api::ImageApi> image_api;
+  http::Router volume_router;
+  http::Router status_router;
+  std::unique_ptr<base::IoThreads> io;
+  std::unique_ptr<http::Server> image_server;
+  std::unique_ptr<http::Server> volume_server;
+  std::unique_ptr<http::Server> status_server;
+
+  // The event loops end first, so that no Task runs any more; then the threads, whose last jobs may still refer to
+  // Tasks; then the Tasks, before anything that they refer to.
+  ~Parts() {
+    if (io) io->stop();
+    for (auto* threads : {&fill_pool, &digest_pool, &read_pool, &pool}) threads->reset();
+    io.reset();
+  }
+
+  Result<void> start(const config::Config& config);
+  Result<void> listen(const config::Config& config);
+};
+
+Result<void> Service::Parts::start(const config::Config& config) {
+  const std::string state_path = config.get_string(own, "state_path");
+  IMAGECACHE_TRY(lock, lock_state(state_path));
+  IMAGECACHE_TRY(authenticator, make_authenticator(config));
+  drain_timeout = config.get_seconds(own, "drain_timeout");
+
+  const auto fills = static_cast<unsigned>(config.get_unsigned(own, "max_fills"));
+  const auto threads = static_cast<unsigned>(config.get_unsigned(own, "blocking_threads"));
+  pool = std::make_unique<base::BlockingPool>(
+      base::BlockingPool::Options{.name = "work", .threads = threads, .queue_limit = 65536});
+  read_pool = std::make_unique<base::BlockingPool>(
+      base::BlockingPool::Options{.name = "read", .threads = 4, .queue_limit = 65536});
+  fill_pool = std::make_unique<base::BlockingPool>(
+      base::BlockingPool::Options{.name = "fill", .threads = fills, .queue_limit = 1024});
+  digest_pool = std::make_unique<base::BlockingPool>(
+      base::BlockingPool::Options{.name = "digest", .threads = fills, .queue_limit = 1024});
+
+  IMAGECACHE_TRY(origin, make_origin(config));
+  IMAGECACHE_TRY(catalog, catalog::open_sqlite_catalog(state_path + "/catalog.sqlite", quota_defaults(config), clock));
+  images = std::make_unique<image_cache::ImageCache>(image_cache_options(config), *origin, *pool, *fill_pool,
+                                                     *digest_pool, clock, counters);
+  IMAGECACHE_CHECK(images->recover());
+
+  const auto volume_options = volume_cache_options(config);
+  IMAGECACHE_CHECK(base::make_directories(volume_options.convert.conversion_dir));
+  IMAGECACHE_CHECK(convert::remove_leftovers(volume_options.convert.conversion_dir));
+  if (auto found = convert::check_qemu_img(volume_options.convert); !found) {
+    base::log::warning("app", nullptr, "{}", found.error().message);
+  }
+  IMAGECACHE_TRY(auto backends, make_backends(config));
+  volumes = std::make_unique<volume_cache::VolumeCache>(volume_options, *catalog, *images, std::move(backends), *pool,
+                                                        clock, counters);
+  IMAGECACHE_CHECK(volumes->recover());
+
+  api.reset(new api::ApiContext{.volumes = *volumes,
+                                .images = images.get(),
+                                .authenticator = *authenticator,
+                                .counters = counters,
+                                .pool = *pool,
+                                .clock = clock,
+                                .options = api_options(config)});
+  api::add_volume_api(volume_router, *api);
+  api::add_status_api(status_router, *api);
+  image_api = std::make_unique<api::ImageApi>(
+      api::ImageApi::Options{.upstream_urls = origin->proxy_urls(),
+                             .cache_enabled = !config.get_string("DEFAULT", "image_cache_dir").empty()},
+      *images, *authenticator, counters);
+  io = std::make_unique<base::IoThreads>(static_cast<unsigned>(config.get_unsigned(own, "io_threads")));
+  images->start(io->next());
+  return listen(config);
+}
+
+Result<void> Service::Parts::listen(const config::Config& config) {
+  const auto serve = [&](std::string name, http::Handler handler) {
+    return std::make_unique<http::Server>(std::move(name), http_limits(config), upstream_tls(config),
+                                          std::move(handler), *io, *read_pool, counters);
+  };
+  image_server = serve("image_api", [this](http::Exchange& exchange) { return image_api->handle(exchange); });
+  volume_server = serve("volume_api", [this](http::Exchange& exchange) { return volume_router.handle(exchange); });
+  status_server = serve("status", [this](http::Exchange& exchange) { return status_router.handle(exchange); });
+  IMAGECACHE_CHECK(image_server->listen(bind_address(config, "image_api_bind")));
+  IMAGECACHE_CHECK(volume_server->listen(bind_address(config, "volume_api_bind")));
+  IMAGECACHE_CHECK(status_server->listen(bind_address(config, "status_bind")));
+  return {};
+}
+
+Service::Service(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Result<std::unique_ptr<Service>> Service::start(const config::Config& config) {
+  std::unique_ptr<Service> service(new Service(std::make_unique<Parts>()));
+  if (auto started = service->parts_->start(config); !started) {
+    service->stop();
+    return std::unexpected(std::move(started).error());
+  }
+  return service;
+}
+
+Service::~Service() {
+  stop();
+}
+
+void Service::begin_draining() {
+  if (parts_->api) parts_->api->draining = true;
+}
+
+void Service::stop() {
+  Parts& parts = *parts_;
+  if (parts.stopped || !parts.io) return;
+  parts.stopped = true;
+  begin_draining();
+  const auto deadline = base::in(parts.drain_timeout);
+  // The doors first; then what clients no longer wait for; the status page last, so that the stop can be watched.
+  if (parts.image_server) parts.io->run(parts.image_server->stop(deadline));
+  if (parts.volume_server) parts.io->run(parts.volume_server->stop(deadline));
+  if (parts.volumes) parts.io->run(parts.volumes->stop(deadline));
+  if (parts.images) parts.io->run(parts.images->stop(deadline));
+  if (parts.status_server) parts.io->run(parts.status_server->stop(base::in(std::chrono::seconds(1))));
+}
+
+std::uint16_t Service::image_api_port() const {
+  return parts_->image_server->port();
+}
+std::uint16_t Service::volume_api_port() const {
+  return parts_->volume_server->port();
+}
+std::uint16_t Service::status_port() const {
+  return parts_->status_server->port();
+}
+events::Counters& Service::counters() {
+  return parts_->counters;
+}
+image_cache::ImageCache& Service::images() {
+  return *parts_->images;
+}
+volume_cache::VolumeCache& Service::volumes() {
+  return *parts_->volumes;
+}
+
+}  // namespace imagecache::app
