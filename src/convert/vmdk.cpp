@@ -70,8 +70,8 @@ Result<Descriptor> parse_descriptor(const SourceFile& file, std::string_view tex
 }
 
 struct Header {
-  std::uint64_t capacity, grain, descriptor_offset, descriptor_size, grain_directory;
-  std::uint32_t version;
+  std::uint64_t capacity, grain, descriptor_offset, descriptor_size, grain_directory;  // all in sectors
+  std::uint32_t version, table_entries;
   std::uint16_t compression;
   bool operator==(const Header&) const = default;
 };
@@ -86,6 +86,7 @@ Result<Header> read_header(const SourceFile& file, std::uint64_t offset, std::st
                 .descriptor_size = load_le<std::uint64_t>(raw, 36),
                 .grain_directory = load_le<std::uint64_t>(raw, 56),
                 .version = load_le<std::uint32_t>(raw, 4),
+                .table_entries = load_le<std::uint32_t>(raw, 44),
                 .compression = load_le<std::uint16_t>(raw, 77)};
 }
 
@@ -95,10 +96,37 @@ Result<void> check_header(const SourceFile& file, const Header& header) {
   if (header.capacity > (std::uint64_t{1} << 54)) return file.refuse("vmdk capacity makes no sense");
   if (header.grain < 8 || header.grain > 4096 || (header.grain & (header.grain - 1)) != 0)
     return file.refuse("vmdk grain size makes no sense");
+  if (header.table_entries == 0 || header.table_entries > 512) return file.refuse("vmdk table size makes no sense");
   if (header.compression > 1) return file.refuse("vmdk compression is not known");
   if (header.descriptor_offset != 1) return file.refuse("vmdk descriptor is not in its place");
   if (header.descriptor_size == 0 || header.descriptor_size > descriptor_limit_bytes / sector)
     return file.refuse("vmdk descriptor size makes no sense");
+  return {};
+}
+
+// Follows the tables to every grain, so that a file cut short is not taken for a disk with zeroes at its end.
+Result<void> check_grains(const SourceFile& file, const Header& header, std::uint64_t directory) {
+  const std::string_view beyond = "vmdk data lies beyond the end of the file (truncated?)";
+  const std::uint64_t tables = div_ceil(header.capacity, header.grain * header.table_entries);
+  if (directory == 0 || directory > file.size_bytes / sector || !file.holds(directory * sector, tables * 4))
+    return file.refuse("the vmdk grain directory lies beyond the end of the file (truncated?)");
+  std::vector<std::byte> raw(tables * 4);
+  IMAGECACHE_CHECK(file.read(directory * sector, raw, "the vmdk grain directory"));
+  std::vector<std::uint32_t> starts;
+  for (std::size_t i = 0; i < tables; ++i)
+    if (const auto start = load_le<std::uint32_t>(raw, i * 4); start != 0) starts.push_back(start);
+  std::ranges::sort(starts);
+  // Else a small file could have one table read a million times over.
+  if (std::ranges::adjacent_find(starts) != starts.end()) return file.refuse("two vmdk grain tables lie in one place");
+  raw.resize(header.table_entries * std::size_t{4});
+  for (const std::uint32_t start : starts) {
+    IMAGECACHE_CHECK(file.read(start * sector, raw, "a vmdk grain table"));
+    for (std::size_t i = 0; i < raw.size(); i += 4) {
+      const std::uint64_t grain = load_le<std::uint32_t>(raw, i);  // 0: a hole, 1: zeroes
+      // A compressed grain's length stands before it; the last grain of a disk need not be whole.
+      if (grain > 1 && !file.holds(grain * sector, sector)) return file.refuse(beyond);
+    }
+  }
   return {};
 }
 
@@ -109,7 +137,7 @@ Result<OtherDisk> inspect_vmdk(const SourceFile& file, const InspectOptions& opt
   IMAGECACHE_CHECK(file.read(0, magic, "the vmdk header"));
   if (!has_bytes(magic, 0, "KDMV"))
     return file.refuse("vmdk is a descriptor of other files, or of a type that is not supported");
-  IMAGECACHE_TRY(Header header, read_header(file, 0, "the vmdk header"));
+  IMAGECACHE_TRY(const Header header, read_header(file, 0, "the vmdk header"));
   IMAGECACHE_CHECK(check_header(file, header));
 
   std::string text(header.descriptor_size * sector, '\0');
@@ -132,8 +160,7 @@ Result<OtherDisk> inspect_vmdk(const SourceFile& file, const InspectOptions& opt
     }
     if (footer != header) return file.refuse("vmdk footer says something else than the header");
   }
-  if (directory == 0 || directory > file.size_bytes / sector)
-    return file.refuse("the vmdk grain directory lies beyond the end of the file (truncated?)");
+  IMAGECACHE_CHECK(check_grains(file, header, directory));
   return OtherDisk{.virtual_size_bytes = header.capacity * sector,
                    .compressed = header.compression == 1,
                    .detail = "vmdk " + descriptor.create_type};
