@@ -4,9 +4,14 @@
 // Every method blocks, is called on a BlockingPool, from any thread, and is one transaction: when it has returned
 // success its change survives a power failure, when it fails nothing has changed. Absence is not an error where a
 // method returns an optional. Errc::no_space when the disk is full, Errc::busy when another process holds the file too
-// long.
+// long, Errc::corrupt when the file is damaged.
+//
+// Cost: a change is one synced write to the disk, shared by all who ask at the same time; a read is none. No method but
+// list_image_volumes and a type's renaming costs more with a million rows than with a thousand. docs/catalog.md says
+// how.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -44,8 +49,8 @@ struct Volume {
   std::map<std::string, std::string> metadata;
   std::map<std::string, std::string> image_metadata;  ///< volume_image_metadata
   std::string request_id;                             ///< that made it
-  base::WallTime created_at{};
-  base::WallTime updated_at{};
+  base::WallTime created_at{};                        ///< zero at create_volume(): the catalog's clock fills it in
+  base::WallTime updated_at{};                        ///< zero: never changed
 };
 
 /// That a volume holds an image's content on one backend and may be cloned.
@@ -90,30 +95,30 @@ struct QuotaUsage {
   std::uint64_t reserved = 0;
 };
 
-struct QuotaDelta {
-  std::string resource;
-  std::int64_t delta = 0;
-};
-
-/// Limits where no row of the quota tables says otherwise: the quota_* options.
+/// Limits where no row of the quota tables says otherwise: the quota_* options, by resource. What is not named here is
+/// unlimited.
 using QuotaDefaults = std::map<std::string, std::int64_t>;
 
 class Catalog {
  public:
   virtual ~Catalog() = default;
 
-  /// Inserts the row and, if it counts, the project's quota usage (volumes, gigabytes, and both per type) with it.
-  /// Errc::already_exists for a known id (nothing changed), Errc::quota_exceeded with Cinder's message.
+  /// Inserts the row and, if it counts, the project's quota usage (volumes, gigabytes, and both per type) with it. The
+  /// usage lasts until remove_volume(), whatever the status. Errc::cancelled for a fenced id (looked at first),
+  /// Errc::already_exists for a known id (nothing changed),
+  /// Errc::quota_exceeded with Cinder's message, per_volume_gigabytes among them.
   virtual Result<void> create_volume(const Volume& volume) = 0;
   virtual Result<std::optional<Volume>> find_volume(const std::string& id) = 0;
-  /// One page. A marker that is not there is Errc::not_found.
+  /// One page, newest first. A marker that is not there, or belongs to another project than the filter's, is
+  /// Errc::not_found; the marker's row need not pass the rest of the filter.
   virtual Result<std::vector<Volume>> list_volumes(const VolumeFilter& filter) = 0;
-  /// Writes status, status_reason and, where given, what a finished build adds. Errc::not_found if the row is gone;
+  /// Writes what is given, and updated_at. Errc::not_found if the row is gone;
   /// Errc::conflict if `from` is given and the row is in none of these states (compare and swap).
   struct VolumeUpdate {
     std::vector<std::string> from;
     std::optional<std::string> status;
     std::optional<std::string> status_reason;
+    std::optional<std::string> name;  ///< "": nothing on the backend is this volume's
     std::optional<std::string> source_volume_id;
     std::optional<std::string> content_key;
     std::optional<std::string> display_name;
@@ -124,12 +129,19 @@ class Catalog {
   };
   virtual Result<void> update_volume(const std::string& id, const VolumeUpdate& update) = 0;
   /// Grows the row's size and the quota usage together: Errc::quota_exceeded changes nothing. Also shrinks back after a
-  /// failed extend (never refused by a quota).
+  /// failed extend (never refused by a quota). Errc::not_found if the row is gone.
   virtual Result<void> resize_volume(const std::string& id, std::uint64_t new_size_gb) = 0;
   /// Removes the row and its usage; an image-volume row of it too. Absent is a success.
   virtual Result<void> remove_volume(const std::string& id) = 0;
 
-  /// Unique by (backend, content_key): Errc::already_exists. The Volume row must be there.
+  /// From now on create_volume(id) is Errc::cancelled, whoever asks and over a restart: a create that was called off
+  /// and asks late finds the door shut. A row that is there stays. Fencing again keeps the later time.
+  virtual Result<void> add_fence(const std::string& volume_id, base::WallTime at) = 0;
+  /// Forgets fences older than `time`: their ids may be made again.
+  virtual Result<void> drop_fences_before(base::WallTime time) = 0;
+
+  /// Unique by (backend, content_key) and by volume: Errc::already_exists. The Volume row must be there:
+  /// Errc::not_found.
   virtual Result<void> create_image_volume(const ImageVolume& image_volume) = 0;
   virtual Result<std::optional<ImageVolume>> find_image_volume(const std::string& backend,
                                                                const std::string& content_key) = 0;
@@ -142,8 +154,10 @@ class Catalog {
     std::optional<std::uint64_t> virtual_size_bytes;
     std::optional<std::uint64_t> build_ms;
   };
+  /// Errc::not_found if the row is gone.
   virtual Result<void> update_image_volume(const std::string& volume_id, const ImageVolumeUpdate& update) = 0;
-  /// last_used := max(last_used, at), clones += n, for many at once: what the hit path gathered.
+  /// last_used := max(last_used, at), clones += n, for many at once: what the hit path gathered. Rows that are gone by
+  /// now are passed over.
   struct Use {
     std::string volume_id;
     std::uint64_t clones = 0;
@@ -154,26 +168,43 @@ class Catalog {
     std::uint64_t count = 0;
     std::uint64_t size_gb = 0;
   };
+  /// Of all states: what is being built or evicted takes space too.
   virtual Result<ImageVolumeTotals> image_volume_totals(const std::string& backend) = 0;
   /// The least recently used image-volume that is ready and not pinned. By index, whatever the number.
   virtual Result<std::optional<ImageVolume>> least_recently_used(const std::string& backend) = 0;
   /// Volumes in a state that a running process would leave soon: what recovery settles.
   virtual Result<std::vector<Volume>> unfinished_volumes() = 0;
 
+  /// Every resource that Cinder has: volumes, gigabytes, snapshots, backups, backup_gigabytes, groups,
+  /// per_volume_gigabytes, and volumes_, gigabytes_ and snapshots_ of every type that is known or in use by the
+  /// project.
   virtual Result<std::map<std::string, QuotaUsage>> quota(const std::string& project_id) = 0;
+  /// All or none. Errc::invalid_argument for an unknown resource, a value outside -1…2147483647, or one below the
+  /// usage.
   virtual Result<void> set_quota(const std::string& project_id, const std::map<std::string, std::int64_t>& limits) = 0;
+  /// Back to the defaults; the usage is untouched.
   virtual Result<void> reset_quota(const std::string& project_id) = 0;
   virtual Result<std::map<std::string, std::int64_t>> quota_defaults() = 0;
 
   virtual Result<void> create_volume_type(const VolumeType& type) = 0;  ///< Errc::already_exists by name
   virtual Result<std::vector<VolumeType>> list_volume_types() = 0;
   virtual Result<std::optional<VolumeType>> find_volume_type(const std::string& id_or_name) = 0;
+  /// By id. A new name is taken over by its volumes and quotas. Errc::not_found, Errc::already_exists for the name.
   virtual Result<void> update_volume_type(const VolumeType& type) = 0;
-  virtual Result<void> remove_volume_type(const std::string& id) = 0;  ///< Errc::conflict while volumes use it
+  /// With the limits set for it. Errc::not_found, Errc::conflict while volumes use it.
+  virtual Result<void> remove_volume_type(const std::string& id) = 0;
 };
 
-/// Opens or makes `path` (schema and its version in schema.cpp). Fails if a newer version of this program wrote it.
+struct SqliteOptions {
+  std::chrono::milliseconds busy_timeout{5000};  ///< how long to wait for another process that writes: then Errc::busy
+  unsigned readers = 4;                          ///< reads at once, each on a connection of its own; more wait
+  std::uint64_t max_size_bytes = 0;  ///< the file may not grow beyond: then Errc::no_space. 0: the disk decides
+};
+
+/// Opens or makes `path` and its directory (schema and its version in schema.cpp). Errc::unsupported if a newer version
+/// of this program wrote it, Errc::corrupt if it is damaged or no catalog at all; nothing is changed then. `clock`
+/// outlives the catalog.
 Result<std::unique_ptr<Catalog>> open_sqlite_catalog(const std::string& path, QuotaDefaults defaults,
-                                                     const base::Clock& clock);
+                                                     const base::Clock& clock, SqliteOptions options = {});
 
 }  // namespace imagecache::catalog
