@@ -90,7 +90,7 @@ Result<void> FileDriver::check_room_for(std::uint64_t bytes, const VolumeId& vol
 Result<void> FileDriver::publish(NewFile& file, const VolumeId& volume, Durable durable) {
   if (durable == Durable::with_data) IMAGECACHE_CHECK(base::sync_file(file.fd(), volume.name));
   IMAGECACHE_CHECK(file.link());
-  base::crash_point("clone.linked");
+  base::crash_point("volume.linked");
   auto synced = base::sync_file(file.fd(), volume.name);
   if (synced) synced = base::sync_file(directory_.get(), options_.directory.native());
   if (!synced) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <latch>
 #include <set>
 #include <thread>
@@ -56,7 +57,7 @@ class DriverContract : public testing::TestWithParam<const char*> {
       ASSERT_EQ(*got, part) << volume.name << " ends early, at " << at + *got;
       std::ranges::fill(wanted, std::byte{0});
       if (image) image->expected(at, std::span(wanted).first(part));
-      ASSERT_TRUE(std::equal(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(part), wanted.begin()))
+      ASSERT_EQ(std::memcmp(found.data(), wanted.data(), part), 0)
           << volume.name << " differs within the MiB at " << at;
     }
     const auto behind = rig_->read(volume, size, std::span(found).first(1));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -98,11 +99,11 @@ class RandomImage : public ImageFile {
   struct Run {
     std::uint64_t offset, length;
   };
-  /// Each byte is a function of its offset and the seed, and never zero.
+  /// Eight bytes at a time, a function of their place and the seed; no byte is zero. Offsets are multiples of 8.
   void fill(std::uint64_t offset, std::span<std::byte> data) const {
-    for (std::size_t i = 0; i < data.size(); ++i) {
-      const std::uint64_t at = (offset + i) * 0x9E3779B97F4A7C15u + seed_;
-      data[i] = static_cast<std::byte>((at >> 40) | 1);
+    for (std::size_t i = 0; i < data.size(); i += 8) {
+      const std::uint64_t word = ((offset + i) * 0x9E3779B97F4A7C15u + seed_) | 0x0101010101010101u;
+      std::memcpy(data.data() + i, &word, std::min<std::size_t>(8, data.size() - i));
     }
   }
 
