@@ -1,0 +1,31 @@
+// Volume types as callers see them: the catalog's rows, and each backend as a type of its own name.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/json.hpp"
+#include "catalog/catalog.hpp"
+#include "volume_cache/volume_cache.hpp"
+
+namespace imagecache::api {
+
+/// Blocks. What a list shows: the rows; where there are none, one type per backend, named by its volume_backend_name.
+Result<std::vector<catalog::VolumeType>> visible_types(volume_cache::VolumeCache& volumes);
+
+/// Blocks. By name or id; also a backend's own type where rows exist, since requests may still name it.
+Result<std::optional<catalog::VolumeType>> find_type(volume_cache::VolumeCache& volumes, const std::string& name_or_id);
+
+/// Blocks. `default_name`, else the type of the first backend.
+Result<std::optional<catalog::VolumeType>> default_type(volume_cache::VolumeCache& volumes,
+                                                        const std::string& default_name);
+
+/// The id that the type of a backend has: the same on every start, made of the name.
+std::string id_of_backend_type(const std::string& name);
+
+/// The object inside {"volume_type": …}.
+Json type_view(const catalog::VolumeType& type, bool is_admin);
+
+}  // namespace imagecache::api
