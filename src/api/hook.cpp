@@ -1,0 +1,110 @@
+// /v1/hook/volumes/{volume_id}: the door of cinder-volume's driver hook. docs/hook-api.md is what it promises.
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "api/api.hpp"
+#include "api/call.hpp"
+#include "api/hook_request.hpp"
+#include "api/words.hpp"
+#include "base/log.hpp"
+#include "base/text.hpp"
+
+namespace imagecache::api {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+std::uint64_t elapsed_ms(steady_clock::time_point since) {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<milliseconds>(steady_clock::now() - since).count());
+}
+
+Reply bad_id(const std::string& id) {
+  return hook_error({Errc::invalid_argument, "volume '" + id.substr(0, 64) + "': the id must be a UUID"});
+}
+
+/// cinder-volume acts for its user: the service that holds the admin's identity may name whom.
+base::RequestContext acting_for(const Call& call, const HookRequest& request) {
+  base::RequestContext who = call.who;
+  if (who.is_admin && !request.project_id.empty()) who.project_id = request.project_id;
+  if (who.is_admin && !request.user_id.empty()) who.user_id = request.user_id;
+  return who;
+}
+
+base::Task<Reply> create(Call& call) {
+  const auto started = steady_clock::now();
+  const std::string id = base::to_lower(call.parameter("volume_id"));
+  if (!base::is_uuid(id)) co_return bad_id(id);
+  auto request = parse_hook_request(call.body);
+  if (!request) co_return hook_error(request.error());
+  const Options& options = call.api.options;
+  const milliseconds wait =
+      std::min(request->deadline.value_or(options.hook_default_deadline), options.hook_max_deadline);
+  const base::Deadline deadline = started + wait;
+
+  volume_cache::CreateRequest create;
+  create.volume_id = id;
+  create.name = request->name;
+  create.backend = request->backend;
+  create.volume_type = request->volume_type;
+  create.size_gb = request->size_gb;
+  create.image_id = request->image_id;
+  create.display_name = request->display_name;
+  create.counts_quota = false;  // Cinder has counted it
+  auto created = co_await call.api.volumes.create(std::move(create), acting_for(call, *request), deadline);
+  if (created) {
+    const Json body{{"volume_id", id},
+                    {"outcome", std::string(word(created->outcome))},
+                    {"elapsed_ms", elapsed_ms(started)},
+                    {"size_gb", created->volume.size_gb},
+                    {"provider_location", nullptr}};
+    co_return json_reply(200, body);
+  }
+  Error error = created.error();
+  if (error.code == Errc::timeout && steady_clock::now() >= deadline) {
+    // The caller will make the volume itself once it has our answer: nothing of ours may come after that.
+    auto cancelled = co_await call.api.volumes.cancel(id);
+    error.message = "volume " + id + ": not finished within " + std::to_string(wait.count()) + " ms";
+    if (!cancelled) {
+      base::log::error("api", &call.who, "volume {}: cannot take it back after its deadline: {}", id,
+                       cancelled.error().message);
+      error.message += ", and it could not be taken back: " + cancelled.error().message;
+    }
+  }
+  co_return hook_error(error);
+}
+
+base::Task<Reply> cancel(Call& call) {
+  const std::string id = base::to_lower(call.parameter("volume_id"));
+  if (!base::is_uuid(id)) co_return bad_id(id);
+  auto done = co_await call.api.volumes.cancel(id);
+  if (!done) co_return hook_error(done.error());
+  co_return empty_reply(204);
+}
+
+base::Task<Reply> progress(Call& call) {
+  const std::string id = base::to_lower(call.parameter("volume_id"));
+  if (!base::is_uuid(id)) co_return bad_id(id);
+  const auto running = call.api.volumes.progress(id);
+  auto row = co_await base::offload(call.api.pool,
+                                    [&catalog = call.api.volumes.catalog(), id] { return catalog.find_volume(id); });
+  if (!row) co_return hook_error(row.error());
+  if (!*row && !running) co_return hook_error({Errc::not_found, "volume " + id + ": nobody has asked for it here"});
+  Json body{{"volume_id", id}, {"status", *row ? Json((*row)->status) : Json("creating")}};
+  body["phase"] = running ? Json(std::string(word(running->phase))) : Json(nullptr);
+  body["done_bytes"] = running ? running->done_bytes : 0;
+  body["total_bytes"] = running ? running->total_bytes : 0;
+  body["error"] = *row ? or_null((*row)->status_reason) : Json(nullptr);
+  co_return json_reply(200, body);
+}
+
+}  // namespace
+
+void add_hook_routes(http::Router& router, ApiContext& api) {
+  add_plain_route(router, api, "PUT", "/v1/hook/volumes/{volume_id}", create, hook_error);
+  add_plain_route(router, api, "GET", "/v1/hook/volumes/{volume_id}", progress, hook_error);
+  add_plain_route(router, api, "DELETE", "/v1/hook/volumes/{volume_id}", cancel, hook_error);
+}
+
+}  // namespace imagecache::api
