@@ -87,10 +87,41 @@ struct CurlClient::Handle {
   std::unique_ptr<CURL, FreeEasy> easy{curl_easy_init()};
 };
 
+/// Is a body slower than it may be? libcurl's own low-speed limit looks at an average over several seconds, and counts
+/// the time that our sink takes; this counts what came in each window of time, less the sink's time.
+class CurlClient::SpeedWatch {
+ public:
+  using Clock = std::chrono::steady_clock;
+  SpeedWatch(std::uint64_t bytes_per_s, std::chrono::seconds window)
+      : window_(window), least_bytes_(bytes_per_s * static_cast<std::uint64_t>(window.count())) {}
+
+  void received(std::uint64_t bytes, Clock::duration taken_by_sink) {
+    bytes_ += bytes;
+    begun_ += taken_by_sink;
+  }
+  void restart() {
+    begun_ = Clock::now();
+    bytes_ = 0;
+  }
+  /// Time left in this window; zero or less when it was too slow.
+  std::chrono::milliseconds left() {
+    const auto passed = Clock::now() - begun_;
+    if (passed >= window_ && bytes_ >= least_bytes_) restart();
+    return std::chrono::ceil<std::chrono::milliseconds>(window_ - (Clock::now() - begun_));
+  }
+
+ private:
+  const std::chrono::seconds window_;
+  const std::uint64_t least_bytes_;
+  Clock::time_point begun_ = Clock::now();
+  std::uint64_t bytes_ = 0;
+};
+
 /// One GET under way; libcurl calls back into it on the caller's thread.
 struct CurlClient::Transfer {
   const HttpGet& get;
   const std::stop_token& stop;
+  SpeedWatch speed;
   HttpHead head{};
   std::size_t head_bytes = 0;
   bool head_done = false;
@@ -121,13 +152,16 @@ struct CurlClient::Transfer {
     if (!base::trim(line).empty() || head.status < 200) return true;  // 1xx: the real head comes later
     head_done = true;
     if (auto taken = get.on_head(head); !taken) return refuse(std::move(taken).error());
+    speed.restart();
     return true;
   }
 
   bool body(std::span<const std::byte> data) {
     // Between any two pieces: a body that comes without pause would never let the loop below look.
     if (stop.stop_requested()) return refuse({Errc::cancelled, "stopped"});
+    const auto before = SpeedWatch::Clock::now();
     if (auto taken = get.on_data(data); !taken) return refuse(std::move(taken).error());
+    speed.received(data.size(), SpeedWatch::Clock::now() - before);
     return true;
   }
 
@@ -216,7 +250,8 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
   CURL* easy = lease.handle->easy.get();
   CURLM* multi = lease.handle->multi.get();
 
-  Transfer transfer{.get = get, .stop = stop};
+  Transfer transfer{
+      .get = get, .stop = stop, .speed = SpeedWatch(options_.low_speed_bytes_per_s, options_.low_speed_time)};
   std::unique_ptr<curl_slist, FreeSlist> headers;
   for (const auto& header : get.headers) {
     if (curl_slist* longer = curl_slist_append(headers.get(), header.c_str()); longer != nullptr) {
@@ -237,8 +272,6 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
   curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, receive_buffer_bytes);
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options_.connect_timeout.count()));
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, static_cast<long>(options_.low_speed_bytes_per_s));
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(options_.low_speed_time.count()));
   if (get.timeout) {
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, std::max<long>(1, static_cast<long>(get.timeout->count())));
   }
@@ -256,6 +289,7 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
   curl_multi_add_handle(multi, easy);
   CURLcode code = CURLE_OK;
   bool done = false;
+  bool too_slow = false;
   CURLMcode driven = CURLM_OK;
   {
     const std::stop_callback wake(stop, [multi] { curl_multi_wakeup(multi); });
@@ -269,7 +303,14 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
           code = message->data.result;
         }
       }
-      if (!done && driven == CURLM_OK) driven = curl_multi_poll(multi, nullptr, 0, 1000, nullptr);
+      if (done || driven != CURLM_OK) break;
+      const auto patience = transfer.speed.left();
+      if (patience.count() <= 0) {
+        too_slow = true;
+        break;
+      }
+      const int wait_ms = static_cast<int>(std::min<std::int64_t>(patience.count(), 1000));
+      driven = curl_multi_poll(multi, nullptr, 0, wait_ms, nullptr);
     }
   }
   curl_multi_remove_handle(multi, easy);                 // closes the connection if the exchange is not at its end
@@ -279,6 +320,14 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
   if (!done && stop.stop_requested()) return std::unexpected(HttpFailure{.error = {Errc::cancelled, "stopped"}});
   if (driven != CURLM_OK) {
     return std::unexpected(HttpFailure{.error = {Errc::internal, curl_multi_strerror(driven)}});
+  }
+  if (too_slow) {
+    const auto text =
+        fmt::format("slower than {} bytes/s for {} s", options_.low_speed_bytes_per_s, options_.low_speed_time.count());
+    if (transfer.head_done) {
+      return std::unexpected(HttpFailure{.error = {Errc::unavailable, "the answer broke off: " + text}});
+    }
+    return std::unexpected(HttpFailure{.error = {Errc::timeout, text}, .retry = Retry::yes});
   }
   if (code == CURLE_OK && !transfer.head_done) code = CURLE_WEIRD_SERVER_REPLY;
   if (code == CURLE_OK) return {};

@@ -80,6 +80,7 @@ class CurlClient {
  private:
   struct Handle;
   struct Transfer;
+  class SpeedWatch;
 
   HttpResult<std::unique_ptr<Handle>> acquire(const HttpGet& get, const std::stop_token& stop);
   void release(std::unique_ptr<Handle> handle, bool long_lived);

@@ -43,7 +43,8 @@ struct ImageInfo {
   std::string visibility;
   std::map<std::string, std::string> properties;  ///< all other string properties, for volume_image_metadata
 
-  /// What names the content: "sha512:<hex>" where the origin gives a hash, else "<id>@<updated_at>".
+  /// What names the content: "sha512:<hex>" where the origin gives a hash (other than MD5 and SHA-1, of which two
+  /// images can be made that share it), else "<id>@<updated_at>".
   std::string content_key() const;
 };
 
@@ -68,8 +69,11 @@ class Origin {
 
   /// Streams the image's bytes from `offset_bytes` on to `sink` until the end, a failure or a stop (Errc::cancelled).
   /// Success means that the far side ended the body properly and that, where it announced a length, all of it came.
-  /// Errc::not_found for an image without data (204). A broken transfer is Errc::unavailable: asking again from the
-  /// offset reached may succeed. Retries of a refused start (503, connection) are done inside; those of a broken body
+  /// Errc::not_found for an image without data (204). A broken or stalled transfer is Errc::unavailable: asking again
+  /// from the offset reached may succeed. More bytes than the answer announced are Errc::corrupt, and so is a file that
+  /// changes while it is read; where total_bytes is absent, it is for the sink to say when there are too many. An
+  /// origin without ranges, or with fewer bytes than the offset, begins at 0. A failure of begin or sink comes back as
+  /// it is. Retries of a refused start (503, connection) are done inside; those of a broken body
   /// are the caller's, who knows what has been written.
   virtual Result<void> stream(const std::string& image_id, std::uint64_t offset_bytes,
                               const base::RequestContext& context, const StreamBegin& begin, const ByteSink& sink,
@@ -85,25 +89,27 @@ class Origin {
 /// Glance over libcurl. Zero means "no limit" for none of these: every wait has an end.
 struct GlanceOptions {
   std::vector<std::string> urls;  ///< "http://host:9292[/path]"; one is picked per call, the next on failure
-  unsigned num_retries = 3;       ///< glance_num_retries: further attempts on 503 and connection errors
-  std::chrono::milliseconds retry_pause{1000};
+  unsigned num_retries = 3;       ///< glance_num_retries: further attempts on 502, 503, 504, 429 and connection errors
+  std::chrono::milliseconds retry_pause{1000};  ///< once all URLs have been asked; Retry-After makes it 8 times this
   std::chrono::milliseconds connect_timeout{10'000};
-  std::chrono::milliseconds describe_timeout{60'000};
-  std::uint64_t low_speed_bytes_per_s = 1024;  ///< a stream slower than this …
-  std::chrono::seconds low_speed_time{60};     ///< … for this long is broken off
+  std::chrono::milliseconds describe_timeout{60'000};  ///< of one describe(), its retries included
+  std::uint64_t low_speed_bytes_per_s = 1024;          ///< a stream slower than this …
+  std::chrono::seconds low_speed_time{60};             ///< … for this long is broken off
   std::uint64_t max_describe_bytes = 4 << 20;
-  unsigned max_connections = 16;
-  bool insecure = false;  ///< glance_api_insecure
-  std::string ca_file;    ///< glance_ca_certificates_file
-  std::string cert_file;  ///< glance_certfile
-  std::string key_file;   ///< glance_keyfile
+  unsigned max_connections = 16;  ///< at once; streams leave a quarter of them to describe(). Waits end in Errc::busy
+  bool insecure = false;          ///< glance_api_insecure
+  std::string ca_file;            ///< glance_ca_certificates_file
+  std::string cert_file;          ///< glance_certfile
+  std::string key_file;           ///< glance_keyfile
 };
 Result<std::unique_ptr<Origin>> make_glance_origin(GlanceOptions options);
 
 /// A directory of image files. The id is the file's name without its extension if that is a UUID, else a UUID made of
 /// the name (version 5, so that it is the same on every host). What is worked out of a file (size, sha512, format by
-/// its extension or first bytes, updated_at) is remembered in `state_path`/directory-origin.sqlite by inode, size and
-/// mtime; a changed file is a new updated_at. Every caller may read everything.
+/// its extension or first bytes, updated_at) is remembered in `state_path`/directory-origin.sqlite by inode, size,
+/// mtime and ctime; a changed file is a new updated_at. The first describe() of a file reads all of it, others of the
+/// same file wait for that; there is no MD5. Regular files only: hidden ones, links and sub-directories are no images.
+/// Every caller may read everything.
 struct DirectoryOptions {
   std::string directory;
   std::string state_path;
