@@ -10,7 +10,7 @@ set -euo pipefail
 # A python3 of the user's own (pyenv, conda) must not run Debian's maintainer scripts.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 
-build="clang-19 lld-19 llvm-19 clang-tidy-19 clang-tools-19 clang-format-19 libclang-rt-19-dev cmake ninja-build ccache pkg-config git
+build="clang-19 lld-19 llvm-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev cmake ninja-build ccache pkg-config git
   libboost1.81-dev libcurl4-openssl-dev libsqlitecpp-dev libsqlite3-dev libspdlog-dev libfmt-dev libgtest-dev libgmock-dev
   nlohmann-json3-dev libcli11-dev libssl-dev prometheus-cpp-dev libsystemd-dev libbenchmark-dev libdeflate-dev libzstd-dev
   zlib1g-dev qemu-utils"
