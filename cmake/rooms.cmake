@@ -4,7 +4,9 @@
 add_library(our_warnings INTERFACE)
 target_compile_options(our_warnings INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wcast-qual -Woverloaded-virtual
-  -Wconversion -Wno-sign-conversion -Wnull-dereference -Wimplicit-fallthrough -Werror)
+  -Wconversion -Wno-sign-conversion -Wnull-dereference -Wimplicit-fallthrough -Werror
+  # Options with defaults are named where they differ; that is what the defaults are for.
+  -Wno-missing-field-initializers $<$<CXX_COMPILER_ID:Clang>:-Wno-missing-designated-field-initializers>)
 if(IMAGECACHE_SANITIZE)
   target_compile_options(our_warnings INTERFACE -fsanitize=${IMAGECACHE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(our_warnings INTERFACE -fsanitize=${IMAGECACHE_SANITIZE})

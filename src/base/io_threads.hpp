@@ -8,6 +8,7 @@
 #include <boost/asio/use_future.hpp>
 #include <future>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -33,10 +34,22 @@ class IoThreads {
   /// Runs `task` on one of the threads and waits for it. Not to be called on an I/O thread.
   template <class T>
   T run(Task<T> task) {
-    return asio::co_spawn(next(), std::move(task), asio::use_future).get();
+    if constexpr (std::is_void_v<T>) {
+      asio::co_spawn(next(), std::move(task), asio::use_future).get();
+    } else {
+      // Through an optional, since a Result need not have a default.
+      std::optional<T> result;
+      asio::co_spawn(next(), store(std::move(task), result), asio::use_future).get();
+      return std::move(*result);
+    }
   }
 
  private:
+  template <class T>
+  static Task<void> store(Task<T> task, std::optional<T>& result) {
+    result.emplace(co_await std::move(task));
+  }
+
   struct Loop {
     asio::io_context context{1};
     asio::executor_work_guard<asio::io_context::executor_type> work{context.get_executor()};

@@ -1,0 +1,117 @@
+// An ImageCache over a real Glance client and a scripted Glance.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/digest.hpp"
+#include "base/io_threads.hpp"
+#include "image_cache/image_cache.hpp"
+#include "origin/origin.hpp"
+#include "support/scripted_origin.hpp"
+#include "support/temp_dir.hpp"
+
+namespace imagecache::image_cache {
+
+using test::Content;
+using test::Gate;
+using test::ImageScript;
+
+inline std::string read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+inline void write_file(const std::filesystem::path& path, std::string_view content) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+}
+
+class Rig {
+ public:
+  explicit Rig(Options change = {}) : options_(std::move(change)) {
+    options_.directory = (directory / "cache").native();
+    options_.fill_retry_pause = std::chrono::milliseconds(1);
+    start();
+  }
+  ~Rig() { stop(); }
+
+  void start() {
+    origin_client_ = origin::make_glance_origin(
+                         {.urls = {origin.url()}, .num_retries = 1, .retry_pause = std::chrono::milliseconds(1)})
+                         .value();
+    io = std::make_unique<base::IoThreads>(2);
+    pool_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "work", .threads = 4});
+    fills_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "fill", .threads = 4});
+    digests_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "digest", .threads = 4});
+    cache = std::make_unique<ImageCache>(options_, *origin_client_, *pool_, *fills_, *digests_, clock, counters);
+    const auto recovered = cache->recover();
+    ASSERT_TRUE(recovered) << recovered.error().message;
+    cache->start(io->next());
+  }
+  void stop() {
+    if (!cache) return;
+    io->run(cache->stop(base::in(std::chrono::seconds(20))));
+    io->stop();
+    fills_.reset();
+    digests_.reset();
+    pool_.reset();
+    io.reset();
+    cache.reset();
+  }
+  void restart() {
+    stop();
+    start();
+  }
+
+  Result<Reader> open(const std::string& id) { return io->run(cache->open(id, base::internal_context())); }
+  /// Reads to the end as a client would, following the file while it grows.
+  Result<std::string> read(Reader& reader) {
+    std::string all;
+    const std::uint64_t size = reader.size_bytes().value();
+    while (all.size() < size) {
+      auto available = io->run(reader.wait_available(all.size(), base::in(std::chrono::seconds(20))));
+      if (!available) return std::unexpected(available.error());
+      std::string part(*available - all.size(), '\0');
+      const auto n = base::read_at(reader.fd(), std::as_writable_bytes(std::span(part)), all.size(), "test");
+      if (!n || *n != part.size()) return fail(Errc::internal, "short read");
+      all += part;
+    }
+    return all;
+  }
+  Result<std::string> get(const std::string& id) {
+    auto reader = open(id);
+    if (!reader) return std::unexpected(reader.error());
+    auto bytes = read(*reader);
+    if (bytes && reader->outcome() == Outcome::hit) cache->touch(id);
+    return bytes;
+  }
+  /// get(), and the fill has ended: published, or given up.
+  Result<std::string> get_and_settle(const std::string& id) {
+    auto bytes = get(id);
+    settle();
+    return bytes;
+  }
+  void settle() {
+    while (!cache->fills().empty()) std::this_thread::yield();
+  }
+  std::filesystem::path file(const std::string& name) const { return directory / "cache" / name; }
+
+  test::TempDir directory;
+  test::ScriptedOrigin origin;
+  base::ManualClock clock;
+  events::Counters counters{};
+  std::unique_ptr<base::IoThreads> io;
+  std::unique_ptr<ImageCache> cache;
+
+ private:
+  Options options_;
+  std::unique_ptr<origin::Origin> origin_client_;
+  std::unique_ptr<base::BlockingPool> pool_, fills_, digests_;
+};
+
+}  // namespace imagecache::image_cache
