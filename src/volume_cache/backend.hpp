@@ -2,7 +2,10 @@
 // driver author may rely on (include/imagecache/driver.hpp) is kept here and nowhere else.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -10,6 +13,7 @@
 #include "base/blocking_pool.hpp"
 #include "base/task.hpp"
 #include "imagecache/driver.hpp"
+#include "volume_cache/keyed_turns.hpp"
 
 namespace imagecache::volume_cache {
 
@@ -30,17 +34,28 @@ struct BackendOptions {
 class Backend {
  public:
   Backend(BackendOptions options, std::unique_ptr<Driver> driver);
+  /// Ends when the calls in flight have ended.
+  ~Backend();
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
 
   const BackendOptions& options() const { return options_; }
+  /// As the driver had them when its setup was last checked.
   const Capabilities& capabilities() const { return capabilities_; }
 
-  /// Blocking; at start.
+  /// Blocking; at start, before any other call.
   Result<void> check_for_setup_error();
   Result<std::vector<VolumeId>> list_volumes();
+  Result<void> delete_volume_blocking(const VolumeId& volume);
+  Result<void> extend_volume_blocking(const VolumeId& volume, std::uint64_t new_size_bytes);
 
+  /// Besides the driver's own failures: Errc::invalid_argument for an argument that the SPI forbids, Errc::conflict
+  /// while another call that changes the same volume is in flight, Errc::busy when too much waits.
   base::Task<Result<VolumeStats>> get_volume_stats();
+  base::Task<Result<std::vector<VolumeId>>> list_volumes_async();
   base::Task<Result<void>> create_volume(VolumeId volume, std::uint64_t size_bytes);
-  /// Runs for long on a thread of its own kind, so that copies never keep clones waiting.
+  /// Runs for long on a thread of its own kind, so that copies never keep clones waiting (where the driver takes more
+  /// than one call at a time). `image` outlives the call.
   base::Task<Result<void>> copy_image_to_volume(const ImageFile& image, VolumeId volume, std::stop_token stop);
   base::Task<Result<void>> seal(VolumeId volume);
   /// One after the other for one source where the driver asks for that.
@@ -50,10 +65,22 @@ class Backend {
   base::Task<Result<ConnectionInfo>> initialize_connection(VolumeId volume);
 
  private:
-  BackendOptions options_;
+  class Claim;
+
+  void make_pools();
+  base::BlockingPool& copy_pool() { return copy_pool_ ? *copy_pool_ : *pool_; }
+  /// Work that changes `target`, on `pool`, if nobody else is changing it.
+  template <class Work>
+  base::Task<Result<void>> change(base::BlockingPool& pool, VolumeId target, Work work);
+
+  const BackendOptions options_;
   std::unique_ptr<Driver> driver_;
   Capabilities capabilities_;
-  std::unique_ptr<base::BlockingPool> pool_;  // after driver_: its threads end first
+  std::mutex mutex_;
+  std::set<std::string> changing_;  // protected by mutex_: targets of calls in flight
+  KeyedTurns clone_turns_;          // by source
+  // After all that their work uses: their threads end first. Together they never pass max_concurrency.
+  std::unique_ptr<base::BlockingPool> pool_;
   std::unique_ptr<base::BlockingPool> copy_pool_;
 };
 

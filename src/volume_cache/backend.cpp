@@ -1,0 +1,170 @@
+#include "volume_cache/backend.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/text.hpp"
+#include "base/try.hpp"
+
+namespace imagecache::volume_cache {
+
+namespace {
+
+Result<void> check_name(const VolumeId& volume) {
+  if (base::is_safe_name(volume.name)) return {};
+  return fail(Errc::invalid_argument, "\"" + volume.name + "\" cannot be a volume's name on a backend");
+}
+
+Result<void> check_size(const VolumeId& volume, std::uint64_t size_bytes) {
+  IMAGECACHE_CHECK(check_name(volume));
+  if (size_bytes != 0 && size_bytes % 512 == 0) return {};
+  return fail(Errc::invalid_argument, volume.name + ": a volume cannot have " + std::to_string(size_bytes) + " bytes");
+}
+
+}  // namespace
+
+/// That one call may change one volume. Given back as soon as the driver has answered, on the pool's thread: whoever
+/// hears the answer may make the next call at once.
+class Backend::Claim {
+ public:
+  static Result<Claim> take(Backend& backend, const VolumeId& volume) {
+    const std::lock_guard lock(backend.mutex_);
+    if (backend.changing_.insert(volume.name).second) return Claim(&backend, volume.name);
+    return fail(Errc::conflict, volume.name + ": another call is changing it, try again later");
+  }
+  Claim(Claim&& other) noexcept : backend_(std::exchange(other.backend_, nullptr)), name_(std::move(other.name_)) {}
+  Claim& operator=(Claim&&) = delete;
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+  ~Claim() { release(); }
+  void release() {
+    Backend* backend = std::exchange(backend_, nullptr);
+    if (backend == nullptr) return;
+    const std::lock_guard lock(backend->mutex_);
+    backend->changing_.erase(name_);
+  }
+
+ private:
+  Claim(Backend* backend, std::string name) : backend_(backend), name_(std::move(name)) {}
+  Backend* backend_;
+  std::string name_;
+};
+
+Backend::Backend(BackendOptions options, std::unique_ptr<Driver> driver)
+    : options_(std::move(options)), driver_(std::move(driver)) {
+  make_pools();
+}
+
+Backend::~Backend() = default;
+
+void Backend::make_pools() {
+  capabilities_ = driver_->capabilities();
+  const unsigned threads = std::max(1U, capabilities_.max_concurrency);
+  const unsigned copies = threads < 2 ? 0 : std::clamp(threads / 4, 1U, 4U);
+  pool_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{
+      .name = "drv-" + options_.name, .threads = threads - copies, .queue_limit = options_.queue_limit});
+  copy_pool_.reset();
+  if (copies == 0) return;
+  copy_pool_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{
+      .name = "copy-" + options_.name, .threads = copies, .queue_limit = options_.queue_limit});
+}
+
+Result<void> Backend::check_for_setup_error() {
+  IMAGECACHE_CHECK(driver_->check_for_setup_error());
+  make_pools();  // what the driver can do may have been found out only now
+  return {};
+}
+
+Result<std::vector<VolumeId>> Backend::list_volumes() {
+  return driver_->list_volumes();
+}
+
+Result<void> Backend::delete_volume_blocking(const VolumeId& volume) {
+  IMAGECACHE_CHECK(check_name(volume));
+  return driver_->delete_volume(volume);
+}
+
+Result<void> Backend::extend_volume_blocking(const VolumeId& volume, std::uint64_t new_size_bytes) {
+  IMAGECACHE_CHECK(check_size(volume, new_size_bytes));
+  return driver_->extend_volume(volume, new_size_bytes);
+}
+
+template <class Work>
+base::Task<Result<void>> Backend::change(base::BlockingPool& pool, VolumeId target, Work work) {
+  IMAGECACHE_CO_TRY(Claim claim, Claim::take(*this, target));
+  auto claimed = [claim = std::move(claim), work = std::move(work)]() mutable -> Result<void> {
+    Result<void> result = work();
+    claim.release();
+    return result;
+  };
+  co_return co_await base::offload(pool, std::move(claimed));
+}
+
+base::Task<Result<VolumeStats>> Backend::get_volume_stats() {
+  auto work = [this] { return driver_->get_volume_stats(); };
+  co_return co_await base::offload(*pool_, std::move(work));
+}
+
+base::Task<Result<std::vector<VolumeId>>> Backend::list_volumes_async() {
+  auto work = [this] { return driver_->list_volumes(); };
+  co_return co_await base::offload(*pool_, std::move(work));
+}
+
+base::Task<Result<void>> Backend::create_volume(VolumeId volume, std::uint64_t size_bytes) {
+  IMAGECACHE_CO_CHECK(check_size(volume, size_bytes));
+  auto work = [this, volume, size_bytes] { return driver_->create_volume(volume, size_bytes); };
+  co_return co_await change(*pool_, volume, std::move(work));
+}
+
+base::Task<Result<void>> Backend::copy_image_to_volume(const ImageFile& image, VolumeId volume, std::stop_token stop) {
+  IMAGECACHE_CO_CHECK(check_name(volume));
+  auto work = [this, &image, volume, stop]() -> Result<void> {
+    if (stop.stop_requested()) return fail(Errc::cancelled, volume.name + ": the copy was called off");
+    return driver_->copy_image_to_volume(image, volume, stop);
+  };
+  co_return co_await change(copy_pool(), volume, std::move(work));
+}
+
+base::Task<Result<void>> Backend::seal(VolumeId volume) {
+  IMAGECACHE_CO_CHECK(check_name(volume));
+  auto work = [this, volume] { return driver_->seal(volume); };
+  co_return co_await change(*pool_, volume, std::move(work));
+}
+
+base::Task<Result<void>> Backend::create_cloned_volume(CloneSpec clone) {
+  IMAGECACHE_CO_CHECK(check_name(clone.source));
+  IMAGECACHE_CO_CHECK(check_size(clone.target, clone.size_bytes));
+  if (clone.source == clone.target)
+    co_return fail(Errc::invalid_argument, clone.target.name + ": a volume cannot be its own clone");
+  if (capabilities_.clone == CloneSupport::none)
+    co_return fail(Errc::unsupported, "backend " + options_.name + ": its driver cannot clone");
+  KeyedTurns::Turn turn;
+  if (capabilities_.serialize_clones_of_one_source) turn = co_await clone_turns_.take(clone.source.name);
+  const VolumeId target = clone.target;
+  auto work = [this, clone = std::move(clone), turn = std::move(turn)]() mutable -> Result<void> {
+    Result<void> result = driver_->create_cloned_volume(clone);
+    turn.release();  // the next clone need not wait until this Task runs again
+    return result;
+  };
+  co_return co_await change(*pool_, target, std::move(work));
+}
+
+base::Task<Result<void>> Backend::extend_volume(VolumeId volume, std::uint64_t new_size_bytes) {
+  IMAGECACHE_CO_CHECK(check_size(volume, new_size_bytes));
+  auto work = [this, volume, new_size_bytes] { return driver_->extend_volume(volume, new_size_bytes); };
+  co_return co_await change(*pool_, volume, std::move(work));
+}
+
+base::Task<Result<void>> Backend::delete_volume(VolumeId volume) {
+  IMAGECACHE_CO_CHECK(check_name(volume));
+  auto work = [this, volume] { return driver_->delete_volume(volume); };
+  co_return co_await change(*pool_, volume, std::move(work));
+}
+
+base::Task<Result<ConnectionInfo>> Backend::initialize_connection(VolumeId volume) {
+  IMAGECACHE_CO_CHECK(check_name(volume));
+  auto work = [this, volume] { return driver_->initialize_connection(volume); };
+  co_return co_await base::offload(*pool_, std::move(work));
+}
+
+}  // namespace imagecache::volume_cache

@@ -1,0 +1,390 @@
+// One volume: joining who asks for the same, its row, its bytes, and what is left when it fails.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/crash_point.hpp"
+#include "volume_cache/impl.hpp"
+
+namespace imagecache::volume_cache {
+
+namespace {
+
+bool same_parameters(const Creation& creation, const CreateRequest& request, const base::RequestContext& context) {
+  const CreateRequest& other = creation.request;
+  return other.size_gb == request.size_gb && other.image_id == request.image_id && other.backend == request.backend &&
+         other.volume_type == request.volume_type && other.name == request.name &&
+         creation.context.project_id == context.project_id;
+}
+
+bool same_parameters(const Volume& row, const Volume& wanted) {
+  return row.size_gb == wanted.size_gb && row.image_id == wanted.image_id && row.backend == wanted.backend &&
+         (row.name == wanted.name || row.name.empty());
+}
+
+Error other_parameters(const std::string& id) {
+  return {Errc::already_exists,
+          fmt::format("Volume {} exists with other parameters; use another id, or delete it first.", id)};
+}
+
+Error called_off(const std::string& id) {
+  return {Errc::cancelled, fmt::format("volume {}: the create was called off", id)};
+}
+
+}  // namespace
+
+Task<Result<CreationPtr>> VolumeCache::Impl::join_or_start(CreateRequest request, base::RequestContext context,
+                                                           bool goes_on) {
+  IMAGECACHE_CO_CHECK(check_request(request));
+  CreationPtr creation;
+  {
+    const std::lock_guard lock(mutex);
+    if (stopping) co_return fail(Errc::unavailable, "the service is stopping, try again later");
+    if (const auto running = creations.find(request.volume_id); running != creations.end()) {
+      if (!same_parameters(*running->second, request, context))
+        co_return std::unexpected(other_parameters(request.volume_id));
+      running->second->goes_on |= goes_on;
+      co_return running->second;
+    }
+    if (creations.size() >= options.max_creates)
+      co_return fail(Errc::busy,
+                     fmt::format("{} volumes are being created already, try again later", creations.size()));
+    creation = std::make_shared<Creation>();
+    creation->request = std::move(request);
+    creation->context = std::move(context);
+    creation->goes_on = goes_on;
+    creations[creation->request.volume_id] = creation;
+  }
+  group.spawn(co_await base::asio::this_coro::executor, drive(creation));
+  co_return creation;
+}
+
+Task<void> VolumeCache::Impl::drive(CreationPtr creation) {
+  const std::string id = creation->request.volume_id;
+  KeyedTurns::Turn turn = co_await volume_turns.take(id);
+  Result<Begun> begun = fail(Errc::internal, "the create ended without a result");
+  try {
+    begun = co_await begin(creation);
+  } catch (const std::exception& what) {
+    begun = fail(Errc::internal, fmt::format("volume {}: {}", id, what.what()));
+  }
+  bool ends_here = false;
+  {
+    const std::lock_guard lock(mutex);
+    if (begun) {
+      creation->begun = begun->volume;
+    } else {
+      creation->begun = std::unexpected(begun.error());
+    }
+    ends_here = !begun || begun->finished || !creation->goes_on;
+    if (ends_here) {
+      if (begun) {
+        creation->ended = Created{.volume = begun->volume, .outcome = Outcome::hit};
+      } else {
+        creation->ended = std::unexpected(begun.error());
+      }
+      creations.erase(id);
+    }
+  }
+  if (ends_here) turn.release();
+  creation->changed.notify();
+  if (ends_here) co_return;
+
+  Result<Created> ended = fail(Errc::internal, "the create ended without a result");
+  Volume volume = begun->volume;
+  Backend* of = begun->backend;
+  try {
+    ended = co_await finish(creation, std::move(*begun));
+  } catch (const std::exception& what) {
+    ended = fail(Errc::internal, fmt::format("volume {}: {}", id, what.what()));
+  }
+  if (!ended) {
+    ++counters.volumes_failed;
+    co_await fail_volume(std::move(volume), of, ended.error(), creation->touched, creation->context);
+  } else {
+    ++counters.volumes_created;
+  }
+  {
+    const std::lock_guard lock(mutex);
+    creation->steps.phase = Phase::done;
+    creation->ended = std::move(ended);
+    creation->build.reset();
+    creations.erase(id);
+  }
+  turn.release();
+  creation->changed.notify();
+}
+
+Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr creation) {
+  const CreateRequest& request = creation->request;
+  Begun begun;
+  if (!request.image_id.empty()) {
+    Result<origin::ImageInfo> described = co_await images.describe(request.image_id, creation->context);
+    if (!described && described.error().code == Errc::not_found)
+      co_return fail(Errc::invalid_argument, "Invalid image identifier or unable to access requested image.");
+    if (!described) co_return std::unexpected(std::move(described).error());
+    IMAGECACHE_CO_CHECK(check_image(*described, request.size_gb));
+    begun.image = std::move(*described);
+  }
+
+  Volume& row = begun.volume;
+  row.id = request.volume_id;
+  row.name = request.name.empty() ? fill_template(options.volume_name_template, request.volume_id) : request.name;
+  row.project_id = creation->context.project_id;
+  row.user_id = creation->context.user_id;
+  row.display_name = request.display_name;
+  row.display_description = request.display_description;
+  row.status = "creating";
+  row.size_gb = request.size_gb;
+  row.image_id = request.image_id;
+  row.availability_zone = options.availability_zone;
+  row.counts_quota = request.counts_quota;
+  row.metadata = request.metadata;
+  row.request_id = creation->context.request_id;
+  if (begun.image) {
+    row.content_key = begun.image->content_key();
+    row.image_metadata = image_metadata(*begun.image);
+  }
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    if (creation->stop.stop_requested()) co_return std::unexpected(called_off(row.id));
+    auto insert = [this, &begun, &request](Catalog& to) -> Result<void> {
+      IMAGECACHE_TRY(begun.backend, resolve_backend(request.backend, request.volume_type));
+      const BackendOptions& place = begun.backend->options();
+      begun.volume.backend = place.name;
+      begun.volume.host = place.host_and_pool();
+      begun.volume.volume_type = !request.volume_type.empty() ? request.volume_type
+                                 : request.backend.empty() && !options.default_volume_type.empty()
+                                     ? options.default_volume_type
+                                     : place.volume_backend_name;
+      return to.create_volume(begun.volume);
+    };
+    Result<void> inserted = co_await in_catalog(std::move(insert));
+    if (inserted) {
+      row.created_at = clock.now();
+      base::crash_point("create.intent");
+      co_return begun;
+    }
+    if (inserted.error().code != Errc::already_exists) co_return std::unexpected(std::move(inserted).error());
+    bool start_anew = false;
+    Result<Begun> known = co_await settle_known(creation, begun, start_anew);
+    if (!known || !start_anew) co_return known;
+  }
+  co_return fail(Errc::conflict, fmt::format("Volume {} is changed by somebody else, try again later.", row.id));
+}
+
+Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::settle_known(CreationPtr creation, Begun wanted,
+                                                                       bool& start_anew) {
+  const std::string id = wanted.volume.id;
+  IMAGECACHE_CO_TRY(Volume row, co_await find_volume(id));
+  if (row.project_id != wanted.volume.project_id) co_return std::unexpected(other_parameters(id));
+  const bool was_cut_off = row.status == "creating" || row.status == "downloading";
+  const bool failed = row.status == "error";
+  if (!failed && !same_parameters(row, wanted.volume)) co_return std::unexpected(other_parameters(id));
+  if (row.status == "available") {
+    wanted.volume = std::move(row);
+    wanted.finished = true;
+    co_return wanted;
+  }
+  if (!was_cut_off && !failed)
+    co_return fail(Errc::conflict, fmt::format("Volume {} is {}; it cannot be created now.", id, row.status));
+
+  // Nobody is at it, since we hold its turn. Whatever an earlier attempt left on the backend goes first.
+  if (!row.name.empty()) {
+    if (Backend* where = backend(row.backend)) IMAGECACHE_CO_CHECK(co_await where->delete_volume(VolumeId{row.name}));
+  }
+  if (was_cut_off && !row.name.empty()) {
+    wanted.volume = std::move(row);
+    wanted.backend = backend(wanted.volume.backend);
+    co_return wanted;
+  }
+  base::log::info(room_name, &creation->context, "volume {} failed before ({}); it is created anew", id,
+                  row.status_reason);
+  auto remove_row = [id](Catalog& from) { return from.remove_volume(id); };
+  IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(remove_row)));
+  start_anew = true;
+  co_return wanted;
+}
+
+Task<Result<Created>> VolumeCache::Impl::finish(CreationPtr creation, Begun begun) {
+  IMAGECACHE_CO_TRY(const Made made, co_await make(creation, begun));
+  if (creation->stop.stop_requested()) co_return std::unexpected(called_off(begun.volume.id));
+  Created created{.volume = std::move(begun.volume), .outcome = made.outcome};
+  created.volume.status = "available";
+  created.volume.status_reason.clear();
+  created.volume.source_volume_id = made.source_volume_id;
+  created.volume.bootable = begun.image.has_value();
+  const Catalog::VolumeUpdate update{.status = "available",
+                                     .status_reason = "",
+                                     .source_volume_id = made.source_volume_id,
+                                     .bootable = begun.image.has_value()};
+  auto write = [id = created.volume.id, update](Catalog& to) { return to.update_volume(id, update); };
+  IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(write)));
+  created.volume.updated_at = clock.now();
+  base::log::info(room_name, &creation->context, "volume {} of {} GiB is available on {}{}", created.volume.id,
+                  created.volume.size_gb, created.volume.backend,
+                  made.source_volume_id.empty() ? "" : ", a clone of image-volume " + made.source_volume_id);
+  co_return created;
+}
+
+Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make(CreationPtr creation, const Begun& begun) {
+  const Deadline deadline = create_deadline();
+  if (!begun.image) {
+    creation->steps.enter(Phase::convert);
+    creation->touched = true;
+    IMAGECACHE_CO_CHECK(
+        co_await begun.backend->create_volume(VolumeId{begun.volume.name}, begun.volume.size_gb * base::gib));
+    co_return Made{.outcome = Outcome::empty, .source_volume_id = {}};
+  }
+  if (keeps_image_volumes(*begun.backend)) co_return co_await make_from_image_volume(creation, begun, deadline);
+  co_return co_await make_uncached(creation, begun, deadline);
+}
+
+Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_from_image_volume(CreationPtr creation,
+                                                                                const Begun& begun, Deadline deadline) {
+  Wanted wanted{.image = *begun.image,
+                .backend = begun.backend,
+                .size_gb = begun.volume.size_gb,
+                .context = creation->context,
+                .is_repair = false};
+  // Twice: a bad image-volume is made anew once. If its successor is bad too, it is not the image-volume.
+  for (;;) {
+    auto waiting_on = [this, creation](BuildPtr build) {
+      const std::lock_guard lock(mutex);
+      creation->build = std::move(build);
+    };
+    IMAGECACHE_CO_TRY(Source source,
+                      co_await take_source(wanted, creation->stop.get_token(), deadline, std::move(waiting_on)));
+    if (!source.image_volume) co_return co_await make_uncached(creation, begun, deadline);
+
+    const BasePtr image_volume = source.image_volume;
+    Result<void> cloned = convert::check_fits(begun.image->id, image_volume->virtual_size_bytes, begun.volume.size_gb);
+    if (!cloned) {
+      index.release(image_volume, nullptr);
+      co_return std::unexpected(std::move(cloned).error());
+    }
+    creation->steps.enter(Phase::clone);
+    creation->touched = true;
+    CloneSpec clone{.source = VolumeId{image_volume->name},
+                    .target = VolumeId{begun.volume.name},
+                    .size_bytes = begun.volume.size_gb * base::gib};
+    cloned = co_await begun.backend->create_cloned_volume(std::move(clone));
+    if (cloned) {
+      base::crash_point("clone.done");
+      const base::WallTime now = clock.now();
+      index.release(image_volume, &now);
+      co_await note_use();
+      co_return Made{.outcome = source.outcome, .source_volume_id = image_volume->volume_id};
+    }
+    const bool is_bad = !wanted.is_repair && !(image_volume->is_repair && index.clones(image_volume) == 0) &&
+                        !creation->stop.stop_requested() &&
+                        co_await is_bad_source(begun.backend, image_volume, cloned.error().code);
+    index.release(image_volume, nullptr);
+    if (!is_bad) co_return std::unexpected(std::move(cloned).error());
+    base::log::warning(room_name, &creation->context, "image-volume {} on {} cannot be cloned and is made anew: {}",
+                       image_volume->volume_id, begun.backend->options().name, cloned.error().message);
+    if (index.mark_evicting(image_volume)) ++counters.image_volume_repairs;
+    IMAGECACHE_CO_CHECK(co_await evict(image_volume, "it could not be cloned"));
+    wanted.is_repair = true;
+  }
+}
+
+Task<bool> VolumeCache::Impl::is_bad_source(Backend* of, BasePtr source, Errc error) {
+  if (error == Errc::not_found || error == Errc::corrupt) co_return true;
+  if (error != Errc::internal) co_return false;
+  // Anything may be behind it, a fault of the target's side too: only a source that is not there is certainly bad.
+  const Result<std::vector<VolumeId>> there = co_await of->list_volumes_async();
+  co_return there&& std::ranges::find(*there, source->name, &VolumeId::name) == there->end();
+}
+
+Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_uncached(CreationPtr creation, const Begun& begun,
+                                                                       Deadline deadline) {
+  ++counters.volume_uncached;
+  const std::stop_token stop = creation->stop.get_token();
+  const VolumeId name{begun.volume.name};
+  const std::string id = begun.volume.id;
+  auto downloading = [id](Catalog& to) { return to.update_volume(id, {.status = "downloading"}); };
+  IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(downloading)));
+  IMAGECACHE_CO_TRY(Opened opened,
+                    co_await fetch_and_inspect(*begun.image, creation->context, stop, deadline, creation->steps));
+  IMAGECACHE_CO_CHECK(convert::check_fits(begun.image->id, opened.inspection.virtual_size_bytes, begun.volume.size_gb));
+  std::optional<KeyedTurns::Turn> slot = co_await build_slots.take("", stop);
+  if (!slot) co_return std::unexpected(called_off(id));
+  IMAGECACHE_CO_TRY(const std::unique_ptr<ImageFile> disk,
+                    co_await open_disk(std::move(opened), stop, creation->steps));
+  creation->touched = true;
+  IMAGECACHE_CO_CHECK(co_await begun.backend->create_volume(name, begun.volume.size_gb * base::gib));
+  IMAGECACHE_CO_CHECK(co_await begun.backend->copy_image_to_volume(*disk, name, stop));
+  co_return Made{.outcome = Outcome::uncached, .source_volume_id = {}};
+}
+
+Task<void> VolumeCache::Impl::fail_volume(Volume volume, Backend* of, Error error, bool touched,
+                                          base::RequestContext context) {
+  base::log::warning(room_name, &context, "volume {} failed: {}", volume.id, error.message);
+  Catalog::VolumeUpdate update{.status = "error", .status_reason = error.message};
+  if (error.code == Errc::already_exists) {
+    // The name was taken on the backend before we came. What we did not make we do not delete, now or later.
+    update.name = "";
+  } else if (!touched) {
+    update.name = "";  // nothing of it can be there
+  } else if (Result<void> removed = co_await of->delete_volume(VolumeId{volume.name}); !removed) {
+    update.status_reason = error.message +
+                           " (and what was made of it could not be removed: " + removed.error().message +
+                           "; deleting the volume tries again)";
+  }
+  auto write = [id = volume.id, update](Catalog& to) { return to.update_volume(id, update); };
+  if (Result<void> written = co_await in_catalog(std::move(write)); !written) {
+    // The row stays `creating`: the next create of this id, its deletion or the next start settles it.
+    base::log::error(room_name, &context, "volume {}: its failure could not be written down: {}", volume.id,
+                     written.error().message);
+  }
+}
+
+Task<bool> VolumeCache::Impl::wait_for_result(CreationPtr creation, Deadline deadline) {
+  for (;;) {
+    const std::uint64_t seen = creation->changed.version();
+    {
+      const std::lock_guard lock(mutex);
+      if (creation->ended) co_return true;
+    }
+    if (!co_await creation->changed.wait_past(seen, deadline)) co_return false;
+  }
+}
+
+base::Task<Result<catalog::Volume>> VolumeCache::begin_create(CreateRequest request, base::RequestContext context) {
+  IMAGECACHE_CO_TRY(const CreationPtr creation,
+                    co_await impl_->join_or_start(std::move(request), std::move(context), false));
+  for (;;) {
+    const std::uint64_t seen = creation->changed.version();
+    {
+      const std::lock_guard lock(impl_->mutex);
+      if (creation->begun) co_return *creation->begun;
+    }
+    co_await creation->changed.wait_past(seen);
+  }
+}
+
+base::Task<Result<catalog::Volume>> VolumeCache::start_create(CreateRequest request, base::RequestContext context) {
+  IMAGECACHE_CO_TRY(const CreationPtr creation,
+                    co_await impl_->join_or_start(std::move(request), std::move(context), true));
+  for (;;) {
+    const std::uint64_t seen = creation->changed.version();
+    {
+      const std::lock_guard lock(impl_->mutex);
+      if (creation->begun) co_return *creation->begun;
+    }
+    co_await creation->changed.wait_past(seen);
+  }
+}
+
+base::Task<Result<Created>> VolumeCache::create(CreateRequest request, base::RequestContext context,
+                                                base::Deadline deadline) {
+  const std::string id = request.volume_id;
+  IMAGECACHE_CO_TRY(const CreationPtr creation,
+                    co_await impl_->join_or_start(std::move(request), std::move(context), true));
+  if (!co_await impl_->wait_for_result(creation, deadline))
+    co_return fail(Errc::timeout, fmt::format("volume {}: it is still being created; ask again with the same id", id));
+  const std::lock_guard lock(impl_->mutex);
+  co_return *creation->ended;
+}
+
+}  // namespace imagecache::volume_cache

@@ -1,0 +1,117 @@
+// The image-volumes of all backends as the process knows them, kept in step with the catalog: which content is there,
+// who is cloning from it now, what was used last. The hit path asks this and no database.
+//
+// Any thread; nothing here blocks. Every method is one step that nothing comes between.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/task.hpp"
+#include "catalog/catalog.hpp"
+
+namespace imagecache::volume_cache {
+
+/// One image-volume. Shared by the index, the clones in flight and the task that evicts it.
+struct Base {
+  // Constant.
+  std::string volume_id;
+  std::string name;  ///< on the backend
+  std::string backend;
+  std::string volume_type;
+  std::string content_key;
+  std::string image_id;
+  std::uint64_t size_gb = 0;
+  std::uint64_t virtual_size_bytes = 0;
+  bool is_repair = false;  ///< made in place of one that was bad
+
+  /// Notified when the last clone in flight has ended.
+  base::Signal idle;
+
+  // Protected by the index.
+  enum class State { ready, evicting, stuck, gone };  // stuck: eviction failed, it takes space and is not cloned
+  State state = State::ready;
+  bool pinned = false;
+  unsigned users = 0;
+  std::uint64_t clones = 0;
+  std::uint64_t unwritten_clones = 0;
+  base::WallTime last_used{};
+};
+using BasePtr = std::shared_ptr<Base>;
+
+struct Limits {
+  std::uint64_t max_count = 0;    ///< 0: no limit
+  std::uint64_t max_size_gb = 0;  ///< 0: no limit
+};
+
+class ImageIndex {
+ public:
+  /// One that is ready, with `users` clones in flight already; takes over the room that was reserved for it, if
+  /// `reserved`.
+  void add(const BasePtr& image_volume, unsigned users, bool reserved);
+  /// One that exists, cannot be used and could not be deleted yet.
+  void add_stuck(const BasePtr& image_volume, bool reserved);
+
+  /// The ready one with that content, with one user more; null if there is none.
+  BasePtr use(const std::string& backend, const std::string& content_key);
+  /// Ends a use; `cloned_at` if a clone came of it: it is then the most recently used.
+  void release(const BasePtr& image_volume, const base::WallTime* cloned_at);
+  unsigned users(const BasePtr& image_volume) const;
+  std::uint64_t clones(const BasePtr& image_volume) const;
+
+  /// In any state but gone.
+  BasePtr find(const std::string& backend, const std::string& content_key) const;
+  BasePtr find_by_id(const std::string& volume_id) const;
+
+  /// Makes room for one more of `size_gb` by marking the least recently used as evicting, no more than needed. What is
+  /// returned is the caller's to evict. Null pointer of a vector: it cannot fit, nothing is changed. The room is held
+  /// until add() or unreserve().
+  std::unique_ptr<std::vector<BasePtr>> reserve(const std::string& backend, std::uint64_t size_gb,
+                                                const Limits& limits);
+  void unreserve(const std::string& backend, std::uint64_t size_gb);
+  /// Marks the least recently used as evicting, one after the other, until `enough` (called with each that is taken)
+  /// says so; none if it never does. All backends where `backend` is empty.
+  std::vector<BasePtr> take_oldest(const std::string& backend, const std::function<bool(const Base&)>& enough);
+
+  /// False if it is being evicted already, or gone.
+  bool mark_evicting(const BasePtr& image_volume);
+  void mark_stuck(const BasePtr& image_volume);
+  void mark_gone(const BasePtr& image_volume);
+  Base::State state(const BasePtr& image_volume) const;
+  void set_pinned(const BasePtr& image_volume, bool pinned);
+
+  /// What the catalog does not know yet; forgotten here. Put back what could not be written.
+  std::vector<catalog::Catalog::Use> take_uses();
+  void put_back(const std::vector<catalog::Catalog::Use>& uses);
+
+ private:
+  struct PerBackend {
+    std::map<std::string, BasePtr> by_content;
+    std::list<BasePtr> by_use;  // ready and not pinned, least recently used first
+    std::map<const Base*, std::list<BasePtr>::iterator> place;
+    std::uint64_t count = 0, size_gb = 0;                    // of all that takes or will take space
+    std::uint64_t evicting_count = 0, evicting_size_gb = 0;  // of these, what is about to go
+  };
+
+  void insert(const BasePtr& image_volume, bool reserved);
+  void enlist(PerBackend& backend, const BasePtr& image_volume);
+  void delist(PerBackend& backend, const BasePtr& image_volume);
+  void start_evicting(PerBackend& backend, const BasePtr& image_volume);
+
+  mutable std::mutex mutex_;
+  // Protected by mutex_.
+  std::map<std::string, PerBackend> backends_;
+  std::map<std::string, BasePtr> by_id_;
+  std::map<std::string, BasePtr> used_;  // those with unwritten clones, by id
+};
+
+}  // namespace imagecache::volume_cache

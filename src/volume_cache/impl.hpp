@@ -1,0 +1,271 @@
+// The volume cache's inside, shared by its .cpp files and nobody else: create.cpp (one volume), build.cpp (one
+// image-volume, and who waits for it), source.cpp (image file → raw disk), evict.cpp (room and quota), manage.cpp
+// (remove, cancel, extend, pin), recover.cpp, jobs.cpp.
+//
+// How the tasks hold together: whatever changes something is a Task of group, never of the caller's, so that a caller
+// may leave at any point. All that is done to one volume is done while holding its turn in volume_turns; mutex is
+// held for a look and never across a co_await.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <set>
+#include <stop_token>
+#include <variant>
+
+#include "base/log.hpp"
+#include "base/try.hpp"
+#include "volume_cache/checks.hpp"
+#include "volume_cache/image_index.hpp"
+#include "volume_cache/keyed_turns.hpp"
+#include "volume_cache/volume_cache.hpp"
+
+namespace imagecache::volume_cache {
+
+using base::Deadline;
+using base::Task;
+using catalog::Catalog;
+using catalog::Volume;
+
+constexpr const char* room_name = "volume_cache";
+
+/// How far a piece of work is; written by its Task, read by whoever asks.
+struct Steps {
+  std::atomic<Phase> phase = Phase::queued;
+  std::atomic<std::uint64_t> done_bytes = 0;
+  std::atomic<std::uint64_t> total_bytes = 0;
+
+  void enter(Phase next, std::uint64_t total = 0) {
+    done_bytes = 0;
+    total_bytes = total;
+    phase = next;
+  }
+};
+
+/// One image-volume being made. Shared by its Task and those who wait for it.
+struct Build {
+  // Constant.
+  Backend* backend = nullptr;
+  origin::ImageInfo image;
+  std::string key;
+  base::RequestContext context;  ///< of who asked first: the bytes are fetched with its token
+  bool is_repair = false;
+
+  Steps steps;
+  std::stop_source stop;
+  base::Signal changed;
+  // Protected by Impl::mutex.
+  unsigned waiters = 0;
+  std::uint64_t refused_gb = 0;         ///< it fits no volume of up to that size
+  std::uint64_t largest_wanted_gb = 0;  ///< of the volumes that wait: no use in building more than fits any
+  /// A null BasePtr: this image is not kept on this backend now (quota, limits). Each waiter then owns one use of it.
+  std::optional<Result<BasePtr>> result;
+};
+using BuildPtr = std::shared_ptr<Build>;
+
+/// One create() in flight. Shared by its Task and those who wait for it.
+struct Creation {
+  // Constant.
+  CreateRequest request;
+  base::RequestContext context;
+
+  Steps steps;
+  std::stop_source stop;
+  base::Signal changed;
+  bool touched = false;  ///< something of it may be on the backend; its Task's own
+  // Protected by Impl::mutex.
+  bool goes_on = false;  ///< somebody wants the volume, not only its row
+  BuildPtr build;        ///< that it waits for
+  std::optional<Result<Volume>> begun;
+  std::optional<Result<Created>> ended;
+};
+using CreationPtr = std::shared_ptr<Creation>;
+
+struct VolumeCache::Impl {
+  Impl(Options options, Catalog& catalog, image_cache::ImageCache& images,
+       std::vector<std::unique_ptr<Backend>> backends, base::BlockingPool& pool, const base::Clock& clock,
+       events::Counters& counters);
+
+  // Plumbing.
+
+  /// Runs `work` as a Task of group and waits for it: the caller may leave.
+  template <class T>
+  Task<Result<T>> detached(Task<Result<T>> work);
+  /// A catalog call on pool.
+  template <class Call>
+  Task<std::invoke_result_t<Call&, Catalog&>> in_catalog(Call call) {
+    auto work = [this, call = std::move(call)]() mutable { return call(catalog); };
+    co_return co_await base::offload(pool, std::move(work));
+  }
+  Result<void> check_open() const;
+  Backend* backend(const std::string& name) const;
+  bool keeps_image_volumes(const Backend& of) const;
+  /// Blocks.
+  Result<Backend*> resolve_backend(const std::string& section, const std::string& volume_type);
+  Task<Result<Volume>> find_volume(std::string id);
+  Deadline create_deadline() const { return base::in(options.create_timeout); }
+
+  // create.cpp
+
+  /// What create() knows once its row is there.
+  struct Begun {
+    Volume volume;
+    Backend* backend = nullptr;
+    std::optional<origin::ImageInfo> image;
+    bool finished = false;  ///< by an earlier call
+  };
+  /// The volume as it stands on the backend, and how it came there.
+  struct Made {
+    Outcome outcome = Outcome::empty;
+    std::string source_volume_id;
+  };
+  Task<Result<CreationPtr>> join_or_start(CreateRequest request, base::RequestContext context, bool goes_on);
+  Task<void> drive(CreationPtr creation);
+  Task<Result<Begun>> begin(CreationPtr creation);
+  Task<Result<Begun>> settle_known(CreationPtr creation, Begun wanted, bool& start_anew);
+  Task<Result<Created>> finish(CreationPtr creation, Begun begun);
+  Task<Result<Made>> make(CreationPtr creation, const Begun& begun);
+  Task<Result<Made>> make_from_image_volume(CreationPtr creation, const Begun& begun, Deadline deadline);
+  Task<Result<Made>> make_uncached(CreationPtr creation, const Begun& begun, Deadline deadline);
+  Task<void> fail_volume(Volume volume, Backend* of, Error error, bool touched, base::RequestContext context);
+  Task<bool> is_bad_source(Backend* of, BasePtr source, Errc error);
+  Task<bool> wait_for_result(CreationPtr creation, Deadline deadline);
+
+  // build.cpp
+
+  /// An image-volume to clone from, with one use of it taken; null: make the volume without.
+  struct Source {
+    BasePtr image_volume;
+    Outcome outcome = Outcome::hit;
+  };
+  struct Wanted {
+    origin::ImageInfo image;
+    Backend* backend = nullptr;
+    std::uint64_t size_gb = 0;
+    base::RequestContext context;
+    bool is_repair = false;
+  };
+  /// `waiting_on` is told of the build that is waited for; may be null.
+  Task<Result<Source>> take_source(Wanted wanted, std::stop_token stop, Deadline deadline,
+                                   std::function<void(BuildPtr)> waiting_on);
+  Task<void> run_build(BuildPtr build);
+  Task<Result<BasePtr>> build_image_volume(BuildPtr build);
+  /// Creates, fills and seals it. `touched` says whether something of it may be on the backend.
+  Task<Result<void>> write_image_volume(BuildPtr build, BasePtr image_volume, const ImageFile& disk, bool& touched);
+  Task<void> stop_at(BuildPtr build, Deadline deadline);
+  Task<void> drop_failed_build(BuildPtr build, BasePtr image_volume, bool touched);
+
+  // source.cpp
+
+  struct Opened {
+    base::Fd fd;
+    convert::Inspection inspection;
+  };
+  Task<Result<Opened>> fetch_and_inspect(const origin::ImageInfo& image, const base::RequestContext& context,
+                                         std::stop_token stop, Deadline deadline, Steps& steps);
+  Task<Result<std::unique_ptr<ImageFile>>> open_disk(Opened opened, std::stop_token stop, Steps& steps);
+
+  // evict.cpp
+
+  /// False: it is not to be kept. Rows of the image-volume are written, `building`, when it returns true.
+  Task<Result<bool>> reserve(BuildPtr build, BasePtr image_volume);
+  Task<Result<bool>> write_rows(BuildPtr build, BasePtr image_volume);
+  /// Waits for its clones in flight, then deletes it. Already gone is a success; several at once is fine.
+  Task<Result<void>> evict(BasePtr image_volume, std::string why);
+  Task<Result<void>> evict_marked(BasePtr image_volume, std::string why);
+  Task<Result<void>> evict_all(std::vector<BasePtr> image_volumes, std::string why);
+  /// Nothing: evicting would not help.
+  std::optional<std::vector<BasePtr>> victims_for_quota(const Volume& row,
+                                                        const std::map<std::string, catalog::QuotaUsage>& quota);
+  Task<void> note_use();
+  Task<void> flush_later();
+  Task<void> flush();
+
+  // manage.cpp
+
+  Task<Result<void>> remove(std::string id);
+  Task<void> delete_in_background(Volume volume);
+  Task<Result<void>> delete_now(Volume volume);
+  Task<Result<void>> cancel(std::string id);
+  Task<Result<void>> extend(std::string id, std::uint64_t new_size_gb);
+  Task<Result<void>> pin(std::string id, bool pinned);
+  Task<Result<void>> evict_by_id(std::string id);
+
+  // recover.cpp
+
+  Result<void> recover();
+  Result<std::map<std::string, std::set<std::string>>> names_on_backends();
+  void settle_volume(const Volume& volume);
+  void settle_image_volume(const catalog::ImageVolume& row, const Volume* volume, const std::set<std::string>* names);
+  bool is_image_volume_row(const Volume& volume) const;
+
+  // jobs.cpp
+
+  Task<void> run_warm(std::string id, Wanted wanted);
+  Progress progress_of(const std::string& id, const Steps& steps, const BuildPtr& build) const;
+
+  const Options options;
+  Catalog& catalog;
+  image_cache::ImageCache& images;
+  const std::vector<std::unique_ptr<Backend>> backends;
+  base::BlockingPool& pool;
+  const base::Clock& clock;
+  events::Counters& counters;
+
+  ImageIndex index;
+  KeyedTurns volume_turns;
+  KeyedTurns build_slots;           // one key: no more than max_conversions hold it
+  base::BlockingPool convert_pool;  // inspection and qemu-img, a thread for each slot
+
+  mutable std::mutex mutex;
+  // Protected by mutex.
+  std::map<std::string, CreationPtr> creations;  // by volume id
+  std::map<std::pair<std::string, std::string>, BuildPtr> builds;
+  std::map<std::string, Job> jobs;
+  std::map<std::string, BuildPtr> job_builds;  // what a running job waits for
+  std::list<std::string> job_order;            // oldest first: old ones are forgotten
+  std::vector<Stray> strays;
+  std::uint64_t scratch_reserved_bytes = 0;
+  bool flush_planned = false;
+  bool stopping = false;
+  base::WallTime fences_dropped_at{};
+
+  base::Signal stop_signal;  // wakes what only waits for time to pass
+  base::TaskGroup group;
+};
+
+template <class T>
+Task<Result<T>> VolumeCache::Impl::detached(Task<Result<T>> work) {
+  struct Shared {
+    base::Signal done;
+    std::mutex result_mutex;
+    std::optional<Result<T>> result;
+  };
+  IMAGECACHE_CO_CHECK(check_open());
+  auto shared = std::make_shared<Shared>();
+  // A function with parameters, not a closure: what it needs lives in its own frame.
+  constexpr auto run = [](Task<Result<T>> inner, std::shared_ptr<Shared> to) -> Task<void> {
+    Result<T> result = fail(Errc::internal, "the work ended without a result");
+    try {
+      result = co_await std::move(inner);
+    } catch (const std::exception& problem) {
+      result = fail(Errc::internal, problem.what());
+    }
+    {
+      const std::lock_guard lock(to->result_mutex);
+      to->result.emplace(std::move(result));
+    }
+    to->done.notify();
+  };
+  group.spawn(co_await base::asio::this_coro::executor, run(std::move(work), shared));
+  for (;;) {
+    const std::uint64_t seen = shared->done.version();
+    {
+      const std::lock_guard lock(shared->result_mutex);
+      if (shared->result) co_return std::move(*shared->result);
+    }
+    co_await shared->done.wait_past(seen);
+  }
+}
+
+}  // namespace imagecache::volume_cache

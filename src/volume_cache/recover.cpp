@@ -1,0 +1,186 @@
+// What a crash left half done is settled before the first request. Blocks; no Task runs yet.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "base/text.hpp"
+#include "volume_cache/impl.hpp"
+
+namespace imagecache::volume_cache {
+
+namespace {
+
+constexpr std::uint64_t page_size = 1000;
+
+BasePtr base_of(const catalog::ImageVolume& row, const Volume& volume) {
+  auto image_volume = std::make_shared<Base>();
+  image_volume->volume_id = row.volume_id;
+  image_volume->name = volume.name;
+  image_volume->backend = row.backend;
+  image_volume->volume_type = volume.volume_type;
+  image_volume->content_key = row.content_key;
+  image_volume->image_id = row.image_id;
+  image_volume->size_gb = row.size_gb;
+  image_volume->virtual_size_bytes = row.virtual_size_bytes;
+  image_volume->pinned = row.pinned;
+  image_volume->clones = row.clones;
+  image_volume->last_used = row.last_used;
+  return image_volume;
+}
+
+void warn_if_failed(const Result<void>& result, std::string_view id) {
+  if (!result) base::log::error(room_name, nullptr, "volume {} could not be settled: {}", id, result.error().message);
+}
+
+}  // namespace
+
+bool VolumeCache::Impl::is_image_volume_row(const Volume& volume) const {
+  const auto readonly = volume.metadata.find("readonly");
+  return !options.internal_project_id.empty() && volume.project_id == options.internal_project_id &&
+         volume.display_name == "image-" + volume.image_id && readonly != volume.metadata.end() &&
+         readonly->second == "True";
+}
+
+Result<std::map<std::string, std::set<std::string>>> VolumeCache::Impl::names_on_backends() {
+  std::map<std::string, std::set<std::string>> names;
+  for (const auto& of : backends) {
+    Result<std::vector<VolumeId>> listed = of->list_volumes();
+    if (!listed) {
+      // One backend that is down is no reason to keep the others from serving.
+      base::log::error(room_name, nullptr, "backend {}: its volumes cannot be listed and are not compared: {}",
+                       of->options().name, listed.error().message);
+      continue;
+    }
+    std::set<std::string>& there = names[of->options().name];
+    for (VolumeId& volume : *listed) there.insert(std::move(volume.name));
+  }
+  return names;
+}
+
+Result<void> VolumeCache::Impl::recover() {
+  const base::WallTime now = clock.now();
+  IMAGECACHE_CHECK(catalog.drop_fences_before(now - std::chrono::hours(24)));
+  fences_dropped_at = now;
+
+  // Image-volumes first: what is unfinished of them is removed with both its rows.
+  IMAGECACHE_TRY(const auto names, names_on_backends());
+  IMAGECACHE_TRY(const std::vector<catalog::ImageVolume> rows, catalog.list_image_volumes(std::nullopt));
+  std::vector<const catalog::ImageVolume*> by_use;
+  for (const catalog::ImageVolume& row : rows) by_use.push_back(&row);
+  std::ranges::sort(by_use, {}, [](const auto* row) { return row->last_used; });
+  for (const catalog::ImageVolume* row : by_use) {
+    IMAGECACHE_TRY(const std::optional<Volume> volume, catalog.find_volume(row->volume_id));
+    const auto there = names.find(row->backend);
+    settle_image_volume(*row, volume ? &*volume : nullptr, there == names.end() ? nullptr : &there->second);
+  }
+
+  IMAGECACHE_TRY(const std::vector<Volume> unfinished, catalog.unfinished_volumes());
+  for (const Volume& volume : unfinished) {
+    if (!index.find_by_id(volume.id)) settle_volume(volume);
+  }
+
+  // What is there and known to no row; what was just removed is in `names` still, so they are asked for anew.
+  IMAGECACHE_TRY(auto unknown, names_on_backends());
+  catalog::VolumeFilter filter;
+  filter.limit = page_size;
+  for (;;) {
+    IMAGECACHE_TRY(const std::vector<Volume> page, catalog.list_volumes(filter));
+    for (const Volume& volume : page) {
+      const auto there = unknown.find(volume.backend);
+      if (there == unknown.end() || there->second.erase(volume.name) != 0 || volume.status != "available") continue;
+      base::log::warning(room_name, nullptr, "volume {} is available in the catalog and missing on backend {}",
+                         volume.id, volume.backend);
+    }
+    if (page.size() < page_size) break;
+    filter.marker = page.back().id;
+  }
+  const std::lock_guard lock(mutex);
+  strays.clear();
+  for (const auto& [of, there] : unknown) {
+    for (const std::string& name : there) {
+      if (!id_in_name(options.volume_name_template, name)) continue;
+      strays.push_back({.backend = of, .name = name});
+    }
+  }
+  if (!strays.empty())
+    base::log::warning(room_name, nullptr,
+                       "{} volumes on the backends are named like ours and known to no row; they are left alone, the "
+                       "first is {} on {}",
+                       strays.size(), strays.front().name, strays.front().backend);
+  return {};
+}
+
+void VolumeCache::Impl::settle_image_volume(const catalog::ImageVolume& row, const Volume* volume,
+                                            const std::set<std::string>* names) {
+  if (volume == nullptr) return;  // the catalog keeps both or none
+  Backend* of = backend(row.backend);
+  if (of == nullptr) {
+    base::log::warning(room_name, nullptr, "image-volume {} is on backend {}, which is not enabled; it is left alone",
+                       row.volume_id, row.backend);
+    return;
+  }
+  const bool is_there = names == nullptr || names->contains(volume->name);
+  if (row.state == "ready" && volume->status == "available" && is_there) {
+    index.add(base_of(row, *volume), 0, false);
+    return;
+  }
+  base::log::warning(room_name, nullptr, "image-volume {} on {} is {}; it is removed", row.volume_id, row.backend,
+                     is_there ? row.state : "missing on the backend");
+  Result<void> removed;
+  if (is_there) removed = of->delete_volume_blocking(VolumeId{volume->name});
+  if (removed) removed = catalog.remove_volume(row.volume_id);
+  if (removed) {
+    ++counters.volumes_recovered;
+    return;
+  }
+  warn_if_failed(removed, row.volume_id);
+  index.add_stuck(base_of(row, *volume), false);
+}
+
+void VolumeCache::Impl::settle_volume(const Volume& volume) {
+  Backend* of = backend(volume.backend);
+  const auto delete_it = [&]() -> Result<void> {
+    if (volume.name.empty()) return {};
+    if (of == nullptr) return fail(Errc::unavailable, fmt::format("its backend {} is not enabled", volume.backend));
+    return of->delete_volume_blocking(VolumeId{volume.name});
+  };
+  ++counters.volumes_recovered;
+  base::log::warning(room_name, nullptr, "volume {} was {} when the service ended; it is settled", volume.id,
+                     volume.status);
+  if (volume.status == "deleting") {
+    Result<void> removed = delete_it();
+    if (removed) removed = catalog.remove_volume(volume.id);
+    if (!removed)
+      warn_if_failed(
+          catalog.update_volume(volume.id, {.status = "error_deleting", .status_reason = removed.error().message}),
+          volume.id);
+    return;
+  }
+  if (volume.status == "extending") {
+    Result<void> extended =
+        of == nullptr
+            ? Result<void>(fail(Errc::unavailable, fmt::format("its backend {} is not enabled", volume.backend)))
+            : of->extend_volume_blocking(VolumeId{volume.name}, volume.size_gb * base::gib);
+    Catalog::VolumeUpdate update{.status = "available", .status_reason = ""};
+    if (!extended) {
+      update.status = "error_extending";
+      update.status_reason = "interrupted by a restart: " + extended.error().message;
+    }
+    warn_if_failed(catalog.update_volume(volume.id, update), volume.id);
+    return;
+  }
+  Result<void> removed = delete_it();
+  if (removed && is_image_volume_row(volume)) {
+    // The crash came between its two rows.
+    warn_if_failed(catalog.remove_volume(volume.id), volume.id);
+    return;
+  }
+  Catalog::VolumeUpdate update{.status = "error", .status_reason = "interrupted by a restart; create it again"};
+  if (!removed)
+    *update.status_reason +=
+        " (what was made of it could not be removed: " + removed.error().message + "; deleting the volume tries again)";
+  warn_if_failed(catalog.update_volume(volume.id, update), volume.id);
+}
+
+}  // namespace imagecache::volume_cache

@@ -1,0 +1,161 @@
+#include "volume_cache/volume_cache.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "volume_cache/impl.hpp"
+
+namespace imagecache::volume_cache {
+
+VolumeCache::Impl::Impl(Options options_, Catalog& catalog_, image_cache::ImageCache& images_,
+                        std::vector<std::unique_ptr<Backend>> backends_, base::BlockingPool& pool_,
+                        const base::Clock& clock_, events::Counters& counters_)
+    : options(std::move(options_)),
+      catalog(catalog_),
+      images(images_),
+      backends(std::move(backends_)),
+      pool(pool_),
+      clock(clock_),
+      counters(counters_),
+      build_slots(std::max(1U, options.max_conversions)),
+      convert_pool({.name = "convert", .threads = std::max(1U, options.max_conversions), .queue_limit = 1024}) {}
+
+Result<void> VolumeCache::Impl::check_open() const {
+  const std::lock_guard lock(mutex);
+  if (stopping) return fail(Errc::unavailable, "the service is stopping, try again later");
+  return {};
+}
+
+Backend* VolumeCache::Impl::backend(const std::string& name) const {
+  for (const auto& candidate : backends) {
+    if (candidate->options().name == name) return candidate.get();
+  }
+  return nullptr;
+}
+
+bool VolumeCache::Impl::keeps_image_volumes(const Backend& of) const {
+  return of.options().image_volume_cache_enabled && of.capabilities().clone != CloneSupport::none &&
+         !options.internal_project_id.empty() && !options.internal_user_id.empty();
+}
+
+Result<Backend*> VolumeCache::Impl::resolve_backend(const std::string& section, const std::string& volume_type) {
+  if (backends.empty()) return fail(Errc::unavailable, "no backend is configured: set enabled_backends");
+  if (!section.empty()) {
+    if (Backend* found = backend(section)) return found;
+    return fail(Errc::invalid_argument, fmt::format("backend \"{}\" is not one of enabled_backends", section));
+  }
+  const std::string& type = volume_type.empty() ? options.default_volume_type : volume_type;
+  if (type.empty()) return backends.front().get();
+  std::string wanted = type;
+  IMAGECACHE_TRY(const std::optional<catalog::VolumeType> row, catalog.find_volume_type(type));
+  if (row) {
+    const auto spec = row->extra_specs.find("volume_backend_name");
+    if (spec == row->extra_specs.end()) return backends.front().get();
+    wanted = spec->second;
+  }
+  for (const auto& candidate : backends) {
+    if (candidate->options().volume_backend_name == wanted) return candidate.get();
+  }
+  if (row)
+    return fail(Errc::invalid_argument,
+                fmt::format("volume type {} wants volume_backend_name {}, which no enabled backend has", type, wanted));
+  if (Backend* found = backend(wanted)) return found;
+  return fail(Errc::not_found, fmt::format("Volume type with name {} could not be found.", type));
+}
+
+Task<Result<Volume>> VolumeCache::Impl::find_volume(std::string id) {
+  auto call = [id](Catalog& from) { return from.find_volume(id); };
+  IMAGECACHE_CO_TRY(std::optional<Volume> found, co_await in_catalog(std::move(call)));
+  if (!found) co_return fail(Errc::not_found, volume_not_found(id));
+  co_return std::move(*found);
+}
+
+VolumeCache::VolumeCache(Options options, catalog::Catalog& catalog, image_cache::ImageCache& images,
+                         std::vector<std::unique_ptr<Backend>> backends, base::BlockingPool& pool,
+                         const base::Clock& clock, events::Counters& counters)
+    : impl_(std::make_unique<Impl>(std::move(options), catalog, images, std::move(backends), pool, clock, counters)) {}
+
+VolumeCache::~VolumeCache() = default;
+
+Result<void> VolumeCache::recover() {
+  return impl_->recover();
+}
+
+std::vector<Stray> VolumeCache::strays() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->strays;
+}
+
+const std::vector<std::unique_ptr<Backend>>& VolumeCache::backends() const {
+  return impl_->backends;
+}
+
+const Backend* VolumeCache::find_backend(const std::string& name) const {
+  return impl_->backend(name);
+}
+
+base::Task<Result<const Backend*>> VolumeCache::backend_of_type(std::string volume_type) {
+  auto work = [impl = impl_.get(), volume_type]() -> Result<const Backend*> {
+    return impl->resolve_backend("", volume_type);
+  };
+  co_return co_await base::offload(impl_->pool, std::move(work));
+}
+
+catalog::Catalog& VolumeCache::catalog() {
+  return impl_->catalog;
+}
+
+base::Task<Result<void>> VolumeCache::remove(std::string volume_id) {
+  co_return co_await impl_->detached(impl_->remove(std::move(volume_id)));
+}
+
+base::Task<Result<void>> VolumeCache::cancel(std::string volume_id) {
+  co_return co_await impl_->detached(impl_->cancel(std::move(volume_id)));
+}
+
+base::Task<Result<void>> VolumeCache::extend(std::string volume_id, std::uint64_t new_size_gb) {
+  co_return co_await impl_->detached(impl_->extend(std::move(volume_id), new_size_gb));
+}
+
+base::Task<Result<void>> VolumeCache::evict(std::string volume_id) {
+  co_return co_await impl_->detached(impl_->evict_by_id(std::move(volume_id)));
+}
+
+base::Task<Result<void>> VolumeCache::pin(std::string volume_id, bool pinned) {
+  co_return co_await impl_->detached(impl_->pin(std::move(volume_id), pinned));
+}
+
+base::Task<Result<ConnectionInfo>> VolumeCache::initialize_connection(std::string volume_id) {
+  IMAGECACHE_CO_TRY(const Volume volume, co_await impl_->find_volume(volume_id));
+  if (volume.status != "available")
+    co_return fail(Errc::conflict,
+                   fmt::format("Volume {} is {}: only an available volume can be attached.", volume_id, volume.status));
+  Backend* backend = impl_->backend(volume.backend);
+  if (backend == nullptr)
+    co_return fail(Errc::unavailable,
+                   fmt::format("volume {}: its backend {} is not enabled", volume_id, volume.backend));
+  co_return co_await backend->initialize_connection(VolumeId{volume.name});
+}
+
+base::Task<void> VolumeCache::stop(base::Deadline deadline) {
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->stopping = true;
+  }
+  impl_->stop_signal.notify();
+  if (!co_await impl_->group.join(deadline)) {
+    std::vector<std::stop_source> sources;
+    {
+      const std::lock_guard lock(impl_->mutex);
+      for (const auto& [id, creation] : impl_->creations) sources.push_back(creation->stop);
+      for (const auto& [key, build] : impl_->builds) sources.push_back(build->stop);
+    }
+    base::log::warning(room_name, nullptr, "stopping {} creates and builds that did not end in time", sources.size());
+    for (std::stop_source& source : sources) source.request_stop();
+    co_await impl_->group.join();
+  }
+  co_await impl_->flush();
+}
+
+}  // namespace imagecache::volume_cache
