@@ -1,0 +1,192 @@
+#include "cli/session.hpp"
+
+#include <fmt/format.h>
+
+#include <system_error>
+#include <thread>
+
+#include "base/text.hpp"
+#include "base/try.hpp"
+
+namespace imagecache::cli {
+namespace {
+
+constexpr std::string_view config_variable = "CINDER_IMAGE_CACHE_CONFIG";
+
+std::string_view bind_option(Api api) {
+  switch (api) {
+    case Api::image:
+      return "image_api_bind";
+    case Api::volume:
+      return "volume_api_bind";
+    case Api::status:
+      break;
+  }
+  return "status_bind";
+}
+
+// A server that listens everywhere is reached on the loopback address.
+Endpoint reach(const config::BindAddress& bind) {
+  if (bind.is_unix()) return {.base_url = "http://localhost", .unix_path = bind.unix_path};
+  auto address = bind;
+  if (address.host == "0.0.0.0") address.host = "127.0.0.1";
+  if (address.host == "::") address.host = "::1";
+  return {.base_url = "http://" + address.to_string(), .unix_path = {}};
+}
+
+Result<Endpoint> parse_url(std::string url) {
+  if (url.starts_with("unix:/")) return Endpoint{.base_url = "http://localhost", .unix_path = url.substr(5)};
+  if (!url.starts_with("http://") && !url.starts_with("https://")) {
+    return fail(Errc::invalid_argument, "--url " + url + ": must be http://host:port, https://host:port or unix:/path");
+  }
+  while (url.ends_with('/')) url.pop_back();
+  return Endpoint{.base_url = std::move(url), .unix_path = {}};
+}
+
+config::ConfigSource as_source(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const bool directory = std::filesystem::is_directory(path, ignored);
+  return {directory ? config::ConfigSource::Kind::directory : config::ConfigSource::Kind::file, path};
+}
+
+Errc errc_of_status(long status) {
+  switch (status) {
+    case 401:
+      return Errc::unauthenticated;
+    case 403:
+      return Errc::forbidden;
+    case 404:
+      return Errc::not_found;
+    case 409:
+      return Errc::conflict;
+    case 413:
+      return Errc::quota_exceeded;
+    case 503:
+      return Errc::unavailable;
+    default:
+      return status < 500 ? Errc::invalid_argument : Errc::internal;
+  }
+}
+
+}  // namespace
+
+std::string Session::setting(const std::string& option, const std::string& variable) const {
+  if (!option.empty()) return option;
+  const auto found = surroundings_.environment.find(variable);
+  return found == surroundings_.environment.end() ? std::string() : found->second;
+}
+
+config::LoadRequest Session::load_request() const {
+  config::LoadRequest request{.sources = options_.sources, .environment = surroundings_.environment};
+  if (!request.sources.empty()) return request;
+  for (const auto& path : base::split(setting("", std::string(config_variable)), ':')) {
+    if (!path.empty()) request.sources.push_back(as_source(path));
+  }
+  std::error_code ignored;
+  if (request.sources.empty() && std::filesystem::exists(surroundings_.default_config, ignored)) {
+    request.sources.push_back({config::ConfigSource::Kind::file, surroundings_.default_config});
+  }
+  return request;
+}
+
+Result<const config::Config*> Session::config() {
+  if (!config_) {
+    IMAGECACHE_TRY(config_, config::load(load_request()));
+  }
+  return &*config_;
+}
+
+std::string Session::project() const {
+  auto project = setting(options_.project_id, "OS_PROJECT_ID");
+  return project.empty() ? "admin" : project;
+}
+
+Result<Endpoint> Session::endpoint(Api api) {
+  if (!options_.url.empty()) return parse_url(options_.url);
+  IMAGECACHE_TRY(const auto* loaded, config());
+  const auto bind = loaded->get_bind_address(config::own_section, bind_option(api));
+  if (!bind.is_unix() && bind.port == 0) {
+    return fail(Errc::invalid_argument,
+                fmt::format("{} has port 0, so where the daemon listens cannot be known: say it "
+                            "with --url",
+                            bind_option(api)));
+  }
+  return reach(bind);
+}
+
+Result<Session::Json> Session::call(const Request& request) {
+  IMAGECACHE_TRY(const auto server, endpoint(request.api));
+  auto token = setting(options_.token, "OS_TOKEN");
+  if (token.empty()) token = "admin:" + project();
+  HttpRequest http{.method = request.method, .path = request.path, .headers = request.headers, .body = {}};
+  http.headers.push_back("X-Auth-Token: " + token);
+  if (request.body) http.body = request.body->dump(-1, ' ', false, Json::error_handler_t::replace);
+  auto response = exchange(server, http);
+  if (!response) {
+    const auto& error = response.error();
+    if (error.code != Errc::unavailable) {
+      return fail(error.code,
+                  fmt::format("{} {} at {}: {}", request.method, request.path, server.to_string(), error.message));
+    }
+    return fail(error.code,
+                fmt::format("cannot reach the daemon at {} ({}): {}; start it with 'cinder-image-cache serve "
+                            "--config-file FILE', or name another address with --config-file or --url",
+                            server.to_string(), bind_option(request.api), error.message));
+  }
+  if (response->status >= 400) return fail(errc_of_status(response->status), explain(*response));
+  auto json = Json::parse(response->body, nullptr, false);
+  return json.is_discarded() ? Json() : std::move(json);  // 202 and 204 have a body of no meaning, or none
+}
+
+Result<void> Session::wait(std::chrono::seconds timeout, const std::function<Result<bool>()>& look) {
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  for (;;) {
+    auto done = look();
+    if (!done || *done || std::chrono::steady_clock::now() >= deadline) progress_.clear();
+    if (!done) return std::unexpected(std::move(done).error());
+    if (*done) return {};
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return fail(Errc::timeout, fmt::format("not done after {} s; it goes on in the daemon", timeout.count()));
+    }
+    std::this_thread::sleep_for(surroundings_.poll_interval);
+  }
+}
+
+nlohmann::json array_of(const nlohmann::json& answer, const std::string& name) {
+  if (answer.is_array()) return answer;
+  if (answer.is_object() && answer.contains(name) && answer[name].is_array()) return answer[name];
+  return nlohmann::json::array();
+}
+
+nlohmann::json object_of(const nlohmann::json& answer, const std::string& name) {
+  if (answer.is_object() && answer.contains(name) && answer[name].is_object()) return answer[name];
+  return answer.is_object() ? answer : nlohmann::json::object();
+}
+
+std::string text_of(const nlohmann::json& object, const std::string& name) {
+  if (!object.is_object() || !object.contains(name) || !object[name].is_string()) return {};
+  return object[name].get<std::string>();
+}
+
+std::uint64_t number_of(const nlohmann::json& object, const std::string& name) {
+  if (!object.is_object() || !object.contains(name) || !object[name].is_number_unsigned()) return 0;
+  return object[name].get<std::uint64_t>();
+}
+
+Result<void> for_each_of(const std::vector<std::string>& names,
+                         const std::function<Result<void>(const std::string&)>& act) {
+  std::optional<Error> failed;
+  for (const auto& name : names) {
+    auto result = act(name);
+    if (result) continue;
+    if (failed) {
+      failed->message += "\n" + result.error().message;
+    } else {
+      failed = std::move(result).error();
+    }
+  }
+  if (failed) return std::unexpected(*std::move(failed));
+  return {};
+}
+
+}  // namespace imagecache::cli

@@ -1,0 +1,89 @@
+// One command's way to the daemon, and its way to speak.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/cli.hpp"
+#include "cli/http_client.hpp"
+#include "cli/output.hpp"
+#include "cli/progress.hpp"
+
+namespace imagecache::cli {
+
+/// The options that every command has.
+struct CommonOptions {
+  std::vector<config::ConfigSource> sources;
+  std::string url;  ///< instead of the configured address
+  std::string project_id;
+  std::string token;
+  Format format = Format::table;
+};
+
+enum class Api { image, volume, status };
+
+class Session {
+ public:
+  using Json = nlohmann::json;
+
+  Session(const CommonOptions& options, const Surroundings& surroundings)
+      : options_(options),
+        surroundings_(surroundings),
+        output_(surroundings.out, options.format),
+        progress_(surroundings.err, surroundings.err_is_terminal) {}
+
+  Output& output() { return output_; }
+  Progress& progress() { return progress_; }
+  config::LoadRequest load_request() const;
+  /// Loaded once.
+  Result<const config::Config*> config();
+
+  struct Request {
+    Api api = Api::status;
+    std::string method = "GET";
+    std::string path;
+    std::optional<Json> body{};
+    std::vector<std::string> headers{};
+  };
+  /// The answer's JSON, null where it has none. A status of 400 or more is an Error with the server's reason; nobody
+  /// there, an Error that says which address was tried and how to start the daemon.
+  Result<Json> call(const Request& request);
+  Result<Json> get(Api api, const std::string& path) { return call({.api = api, .path = path}); }
+
+  /// The caller's project: --os-project-id, OS_PROJECT_ID, or "admin".
+  std::string project() const;
+  /// "/v3/{project}" + rest.
+  std::string volume_path(const std::string& rest) const { return "/v3/" + encode(project()) + rest; }
+
+  /// Looks again and again until `look` is done (true) or fails. Errc::timeout after `timeout`.
+  Result<void> wait(std::chrono::seconds timeout, const std::function<Result<bool>()>& look);
+
+ private:
+  Result<Endpoint> endpoint(Api api);
+  std::string setting(const std::string& option, const std::string& variable) const;
+
+  const CommonOptions& options_;
+  const Surroundings& surroundings_;
+  Output output_;
+  Progress progress_;
+  std::optional<config::Config> config_;
+};
+
+/// The array in `answer`: itself, its member `name`, or its only member.
+nlohmann::json array_of(const nlohmann::json& answer, const std::string& name);
+/// The same for an object.
+nlohmann::json object_of(const nlohmann::json& answer, const std::string& name);
+/// A member as text, "" if it is not there or none.
+std::string text_of(const nlohmann::json& object, const std::string& name);
+/// A member as a size or count, 0 if it is not there or none.
+std::uint64_t number_of(const nlohmann::json& object, const std::string& name);
+
+/// Calls `act` for each; the messages of all failures in one Error, a line each.
+Result<void> for_each_of(const std::vector<std::string>& names,
+                         const std::function<Result<void>(const std::string&)>& act);
+
+}  // namespace imagecache::cli

@@ -1,0 +1,39 @@
+// status and backends: what the daemon says of itself.
+#include "base/try.hpp"
+#include "cli/remote.hpp"
+
+namespace imagecache::cli {
+namespace {
+
+Result<void> show_status(Session& session, const Arguments&) {
+  IMAGECACHE_TRY(const auto answer, session.get(Api::status, "/v1/status"));
+  session.output().record(answer);
+  return {};
+}
+
+Result<void> list_backends(Session& session, const Arguments&) {
+  IMAGECACHE_TRY(const auto answer, session.get(Api::status, "/v1/backends"));
+  session.output().list({{"Name", "name"},
+                         {"Volume backend name", "volume_backend_name"},
+                         {"Driver", "driver"},
+                         {"Clones by", "clone"},
+                         {"Image-volumes", "image_volumes", Kind::number},
+                         {"Free", "free_bytes", Kind::bytes},
+                         {"Total", "total_bytes", Kind::bytes}},
+                        array_of(answer, "backends"));
+  return {};
+}
+
+}  // namespace
+
+void add_backends(Commands& commands) {
+  auto& noun = commands.noun("backends", "Storage backends");
+  remote_verb(commands, noun, "list", "List the enabled backends: how each makes a clone, and its space",
+              list_backends);
+}
+
+void add_status(Commands& commands) {
+  remote_verb(commands, commands.root(), "status", "Show what the daemon holds and does", show_status);
+}
+
+}  // namespace imagecache::cli
