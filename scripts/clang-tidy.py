@@ -45,7 +45,8 @@ def main():
     entries = [entry for entry in json.loads((build / "compile_commands.json").read_text())
                if pathlib.Path(entry["file"]).relative_to(ROOT).parts[0] in ("src", "backends")]
     for entry in entries:
-        key = key_of(entry, headers.get(entry["output"], ()))
+        words = entry["command"].split()
+        key = key_of(entry, headers.get(words[words.index("-o") + 1], ()))
         if not (passed_before / key).exists():
             work[entry["file"]] = key
     print(f"clang-tidy: {len(work)} of {len(entries)} files to check", flush=True)

@@ -76,7 +76,8 @@ fi
 say "backend: $backend"
 
 # The directory origin takes a file named by a UUID as the image of that id. A hard link or a copy, not a symbolic link.
-image_id=$(uuidgen --sha1 --namespace @url --name "$(stat -c '%i %Y' "$images/debian.qcow2")" 2>/dev/null || cat /proc/sys/kernel/random/uuid)
+# The same image keeps its id.
+image_id=$(stat -c '%s %Y' "$images/debian.qcow2" | md5sum | sed -E 's/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*/\1-\2-4\3-a\4-\5/')
 ln "$images/debian.qcow2" "$dir/origin/$image_id.qcow2" 2>/dev/null || cp "$images/debian.qcow2" "$dir/origin/$image_id.qcow2"
 internal_project=$(cat /proc/sys/kernel/random/uuid)
 cat >"$dir/cinder.conf" <<END
@@ -119,30 +120,31 @@ done
 
 say "creating volumes from image $image_id"
 python3 - "$image_id" "http://127.0.0.1:$volume_port/v3/admin" "http://127.0.0.1:$status_port/metrics" "$internal_project" <<'END'
-import http.client, json, os, re, sys, threading, time, urllib.parse
+import http.client, json, re, sys, threading, time, urllib.parse
 image_id, api, metrics, internal = sys.argv[1:]
 
-def ask(url, body=None):
+def connect(url):
+    return http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=300)
+
+def ask(url, body=None, connection=None):
     at = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(at.hostname, at.port, timeout=300)
-    try:
-        connection.request("POST" if body else "GET", at.path + ("?" + at.query if at.query else ""),
-                           json.dumps(body) if body else None, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read().decode()
-    finally:
-        connection.close()
+    connection = connection or connect(url)
+    connection.request("POST" if body else "GET", at.path + ("?" + at.query if at.query else ""),
+                       json.dumps(body) if body else None, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read().decode()
     if answer.status >= 300:
         sys.exit(f"quickstart: {url} answered {answer.status}: {text[:300]}")
     return text
 
 def create(name):
     """Seconds from the request to `available`, as a client sees it."""
+    connection = connect(api)
     began = time.monotonic()
-    volume = json.loads(ask(api + "/volumes", {"volume": {"size": 1, "imageRef": image_id, "name": name}}))["volume"]
+    volume = json.loads(ask(api + "/volumes", {"volume": {"size": 1, "imageRef": image_id, "name": name}}, connection))["volume"]
     while volume["status"] not in ("available", "error"):
-        time.sleep(0.002)
-        volume = json.loads(ask(f"{api}/volumes/{volume['id']}"))["volume"]
+        time.sleep(0.005)
+        volume = json.loads(ask(f"{api}/volumes/{volume['id']}", connection=connection))["volume"]
     if volume["status"] == "error":
         raise RuntimeError(f"volume {volume['id']} ended in error; the daemon's log says why")
     return time.monotonic() - began
@@ -192,6 +194,6 @@ The daemon goes on running (pid $(cat "$dir/daemon.pid"), log $dir/daemon.log). 
   openstack --os-auth-type none --os-endpoint http://127.0.0.1:$volume_port/v3/admin volume list
 
 Put more images (qcow2, raw) into $dir/origin. Change $dir/cinder.conf as you would Cinder's.
-Stop:  $0 stop
+Stop:  QUICKSTART_DIR=$dir $source_dir/scripts/quickstart.sh stop
 END
 say "done"
