@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t max_head_bytes = 64 << 10;
 constexpr long receive_buffer_bytes = 512L << 10;  // the most that libcurl takes
+constexpr std::size_t piece_bytes = 256 << 10;     // handed on at once while more is there
 constexpr std::string_view user_agent = "cinder-image-cache/" IMAGECACHE_VERSION;
 
 struct FreeSlist {
@@ -125,7 +126,8 @@ struct CurlClient::Transfer {
   HttpHead head{};
   std::size_t head_bytes = 0;
   bool head_done = false;
-  std::optional<Error> refused{};  // by on_head, on_data, or us
+  std::vector<std::byte> collected{};  // libcurl hands out 16 KiB at a time, which is little for a write(2)
+  std::optional<Error> refused{};      // by on_head, on_data, or us
   std::array<char, CURL_ERROR_SIZE> error_text{};
 
   bool refuse(Error error) {
@@ -159,9 +161,18 @@ struct CurlClient::Transfer {
   bool body(std::span<const std::byte> data) {
     // Between any two pieces: a body that comes without pause would never let the loop below look.
     if (stop.stop_requested()) return refuse({Errc::cancelled, "stopped"});
+    collected.insert(collected.end(), data.begin(), data.end());
+    return collected.size() < piece_bytes || flush();
+  }
+
+  /// Hands on what has come; false if it was refused, now or before.
+  bool flush() {
+    if (refused) return false;
+    if (collected.empty()) return true;
     const auto before = SpeedWatch::Clock::now();
-    if (auto taken = get.on_data(data); !taken) return refuse(std::move(taken).error());
-    speed.received(data.size(), SpeedWatch::Clock::now() - before);
+    if (auto taken = get.on_data(collected); !taken) return refuse(std::move(taken).error());
+    speed.received(collected.size(), SpeedWatch::Clock::now() - before);
+    collected.clear();
     return true;
   }
 
@@ -296,6 +307,7 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
     while (!done && driven == CURLM_OK && !stop.stop_requested()) {
       int running = 0;
       driven = curl_multi_perform(multi, &running);
+      if (!transfer.flush()) break;  // nothing waits here for more to come; what came before a break is kept
       int left = 0;
       while (const CURLMsg* message = curl_multi_info_read(multi, &left)) {
         if (message->msg == CURLMSG_DONE) {

@@ -90,7 +90,8 @@ class Origin {
 struct GlanceOptions {
   std::vector<std::string> urls;  ///< "http://host:9292[/path]"; one is picked per call, the next on failure
   unsigned num_retries = 3;       ///< glance_num_retries: further attempts on 502, 503, 504, 429 and connection errors
-  std::chrono::milliseconds retry_pause{1000};  ///< once all URLs have been asked; Retry-After makes it 8 times this
+  /// Once all URLs have been asked; a Retry-After may make it up to 8 times this.
+  std::chrono::milliseconds retry_pause{1000};
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds describe_timeout{60'000};  ///< of one describe(), its retries included
   std::uint64_t low_speed_bytes_per_s = 1024;          ///< a stream slower than this …
