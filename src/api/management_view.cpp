@@ -104,13 +104,12 @@ base::Task<Json> backends_view(ApiContext& api) {
     const auto totals = co_await base::offload(api.pool, [&catalog = api.volumes.catalog(), name = options.name] {
       return catalog.image_volume_totals(name);
     });
-    Json cache{{"enabled", options.image_volume_cache_enabled}};
-    cache["image_volumes"] = totals ? Json(totals->count) : Json(nullptr);
-    cache["size_gb"] = totals ? Json(totals->size_gb) : Json(nullptr);
-    cache["max_count"] = options.image_volume_cache_max_count;
-    cache["max_size_gb"] = options.image_volume_cache_max_size_gb;
+    view["image_volume_cache_enabled"] = options.image_volume_cache_enabled;
+    view["image_volumes"] = totals ? Json(totals->count) : Json(nullptr);
+    view["image_volumes_gb"] = totals ? Json(totals->size_gb) : Json(nullptr);
+    view["image_volume_cache_max_count"] = options.image_volume_cache_max_count;
+    view["image_volume_cache_max_size_gb"] = options.image_volume_cache_max_size_gb;
     if (!totals && error.empty()) error = totals.error().message;
-    view["image_volume_cache"] = std::move(cache);
     Json names = Json::array();
     for (const auto& stray : strays) {
       if (stray.backend == options.name) names.push_back(stray.name);

@@ -62,12 +62,13 @@ std::string ratios(const Json& status) {
 std::string backends_table(const Json& backends) {
   std::vector<std::vector<std::string>> rows;
   for (const Json& backend : backends) {
-    const Json& cache = backend["image_volume_cache"];
-    rows.push_back({shown_text(backend["name"]), shown_text(backend["driver"]), shown_text(backend["clone"]),
-                    shown_bytes(backend["free_bytes"]) + " / " + shown_bytes(backend["total_bytes"]),
-                    cache["enabled"].get<bool>() ? of_limit(cache["image_volumes"], cache["max_count"], "") : "off",
-                    cache["enabled"].get<bool>() ? of_limit(cache["size_gb"], cache["max_size_gb"], " GiB") : "off",
-                    std::to_string(backend["strays"].size()), shown_text(backend["error"])});
+    const bool cached = backend["image_volume_cache_enabled"].get<bool>();
+    rows.push_back(
+        {shown_text(backend["name"]), shown_text(backend["driver"]), shown_text(backend["clone"]),
+         shown_bytes(backend["free_bytes"]) + " / " + shown_bytes(backend["total_bytes"]),
+         cached ? of_limit(backend["image_volumes"], backend["image_volume_cache_max_count"], "") : "off",
+         cached ? of_limit(backend["image_volumes_gb"], backend["image_volume_cache_max_size_gb"], " GiB") : "off",
+         std::to_string(backend["strays"].size()), shown_text(backend["error"])});
   }
   return "<h2>Backends</h2>" +
          table({"Name", "Driver", "Clone", "Free", "Image-volumes", "Their size", "Strays", "Error"}, rows);
