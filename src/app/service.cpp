@@ -29,23 +29,12 @@ Result<base::Fd> lock_state(const std::string& state_path) {
   return fd;
 }
 
-Result<std::unique_ptr<identity::Authenticator>> make_authenticator(const config::Config& config) {
+std::unique_ptr<identity::Authenticator> make_authenticator(const config::Config& config) {
   if (config.get_string("DEFAULT", "auth_strategy") != "noauth") {
     base::log::warning("app", nullptr,
                        "auth_strategy = keystone: this version cannot ask Keystone yet, so the volume API and all "
                        "management calls refuse everybody; image downloads are authorised by the origin as always");
     return identity::make_refusing("auth_strategy = keystone is not served by this version");
-  }
-  if (!config.get_bool(own, "allow_noauth_on_any_address")) {
-    for (const auto* option : {"image_api_bind", "volume_api_bind", "status_bind"}) {
-      const auto address = config.get_bind_address(own, option);
-      if (address.is_loopback()) continue;
-      return fail(
-          Errc::invalid_argument,
-          std::string("[image_cache_service] ") + option + " = " + address.to_string() +
-              ": with auth_strategy = noauth everybody who can reach it is admin; bind to 127.0.0.1, [::1] or a "
-              "Unix socket, or set allow_noauth_on_any_address = true if that is what you want");
-    }
   }
   return identity::make_noauth();
 }
@@ -93,7 +82,7 @@ struct Service::Parts {
 Result<void> Service::Parts::start(const config::Config& config) {
   const std::string state_path = config.get_string(own, "state_path");
   IMAGECACHE_TRY(lock, lock_state(state_path));
-  IMAGECACHE_TRY(authenticator, make_authenticator(config));
+  authenticator = make_authenticator(config);
   drain_timeout = config.get_seconds(own, "drain_timeout");
 
   const auto fills = static_cast<unsigned>(config.get_unsigned(own, "max_fills"));

@@ -39,4 +39,8 @@ std::unique_ptr<Authenticator> make_noauth() {
   return std::make_unique<NoAuth>();
 }
 
+std::unique_ptr<Authenticator> make_refusing(std::string reason) {
+  return std::make_unique<Refusing>(std::move(reason));
+}
+
 }  // namespace imagecache::identity
