@@ -14,6 +14,9 @@ namespace {
 /// How long a stop may go unnoticed while bytes are waited for.
 constexpr std::chrono::milliseconds stop_check_interval{200};
 
+/// How often a fill may turn out wrong and be read from its start again.
+constexpr int max_restarts = 3;
+
 /// Says how much has been copied; for the rest it is the disk inside.
 class CountingImage final : public ImageFile {
  public:
@@ -46,6 +49,7 @@ Task<Result<VolumeCache::Impl::Opened>> VolumeCache::Impl::fetch_and_inspect(con
                                                                              Steps& steps) {
   steps.enter(Phase::download, image.size_bytes.value_or(0));
   IMAGECACHE_CO_TRY(image_cache::Reader reader, co_await images.open_described(image, context));
+  int restarts = 0;
   for (std::uint64_t got = 0;;) {
     if (stop.stop_requested()) co_return fail(Errc::cancelled, "image " + image.id + ": no longer wanted");
     const Deadline slice = std::min(deadline, base::in(stop_check_interval));
@@ -53,7 +57,10 @@ Task<Result<VolumeCache::Impl::Opened>> VolumeCache::Impl::fetch_and_inspect(con
     if (!available) {
       const bool only_a_slice =
           available.error().code == Errc::timeout && std::chrono::steady_clock::now() >= slice && slice < deadline;
-      if (!only_a_slice) co_return std::unexpected(std::move(available).error());
+      // The origin sent wrong bytes and begins anew: nothing of them has been used here.
+      const bool begins_anew = available.error().code == Errc::corrupt && got != 0 && ++restarts <= max_restarts;
+      if (begins_anew) got = 0;
+      if (!only_a_slice && !begins_anew) co_return std::unexpected(std::move(available).error());
       continue;
     }
     const bool at_end = *available <= got || (reader.size_bytes() && *available >= *reader.size_bytes());

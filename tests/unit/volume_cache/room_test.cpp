@@ -1,0 +1,217 @@
+// Room for image-volumes: limits, the internal tenant's quota, pins, evictions by hand.
+#include "unit/volume_cache/rig.hpp"
+
+namespace imagecache::volume_cache {
+namespace {
+
+class Room : public Rig {
+ protected:
+  /// Ids of the images whose content is kept.
+  std::set<std::string> kept() {
+    std::set<std::string> images;
+    for (const auto& image_volume : image_volumes()) images.insert(image_volume.image_id);
+    return images;
+  }
+  std::string image(char letter) { return origin_.add(content(letter)).id; }
+  Result<Created> create_later(const std::string& image_id, std::uint64_t size_gb = 1) {
+    clock_.advance(seconds(1));
+    return create(wish(image_id, size_gb));
+  }
+};
+
+TEST_F(Room, TheLeastRecentlyUsedGoesWhenThereAreTooMany) {
+  backend_options_["fast"].image_volume_cache_max_count = 2;
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c');
+  ASSERT_TRUE(create_later(a));
+  ASSERT_TRUE(create_later(b));
+  ASSERT_TRUE(create_later(a));
+  ASSERT_TRUE(create_later(c));
+  EXPECT_EQ(kept(), (std::set{a, c}));
+  EXPECT_EQ(counters_.image_volume_evictions, 1U);
+  EXPECT_EQ(on_backend().size(), 4U + 2U);
+}
+
+TEST_F(Room, TheOrderOfUseSurvivesARestart) {
+  backend_options_["fast"].image_volume_cache_max_count = 2;
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c');
+  ASSERT_TRUE(create_later(a));
+  ASSERT_TRUE(create_later(b));
+  ASSERT_TRUE(create_later(a));
+  restart();
+  ASSERT_TRUE(create_later(c));
+  EXPECT_EQ(kept(), (std::set{a, c}));
+}
+
+TEST_F(Room, AsManyGoAsTheSizeLimitAsksFor) {
+  backend_options_["fast"].image_volume_cache_max_size_gb = 3;
+  start();
+  const auto a = image('a'), b = image('b');
+  ASSERT_TRUE(create_later(a));
+  ASSERT_TRUE(create_later(b));
+  const auto big = origin_.add(empty_qcow2(3 * base::gib), "qcow2").id;
+  ASSERT_TRUE(create_later(big, 3));
+  EXPECT_EQ(kept(), std::set{big});
+}
+
+TEST_F(Room, WhatCanNeverFitEvictsNothingAndIsMadeWithout) {
+  backend_options_["fast"].image_volume_cache_max_size_gb = 2;
+  start();
+  const auto a = image('a');
+  ASSERT_TRUE(create_later(a));
+  const auto created = create_later(origin_.add(empty_qcow2(3 * base::gib), "qcow2").id, 3);
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(created->outcome, Outcome::uncached);
+  EXPECT_EQ(kept(), std::set{a});
+}
+
+TEST_F(Room, APinnedOneStays) {
+  backend_options_["fast"].image_volume_cache_max_count = 2;
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c');
+  ASSERT_TRUE(create_later(a));
+  ASSERT_TRUE(run(volumes_->pin(image_volumes()[0].volume_id, true)));
+  ASSERT_TRUE(create_later(b));
+  ASSERT_TRUE(create_later(c));
+  EXPECT_EQ(kept(), (std::set{a, c}));
+}
+
+TEST_F(Room, ARefusalOfTheQuotaCostsTheCacheNotTheUser) {
+  start();
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"volumes", 0}}));
+  const auto created = create_later(image('a'), 2);
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(created->outcome, Outcome::uncached);
+  EXPECT_EQ(first_bytes(created->volume.id, 2), "aa");
+  EXPECT_EQ(counters_.image_volume_quota_refusals, 1U);
+  EXPECT_TRUE(image_volumes().empty());
+}
+
+TEST_F(Room, TheQuotaIsMadeRoomInWhereThatHelps) {
+  start();
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"volumes", 2}}));
+  const auto a = image('a'), b = image('b'), c = image('c');
+  ASSERT_TRUE(create_later(a));
+  ASSERT_TRUE(create_later(b));
+  ASSERT_TRUE(create_later(c));
+  EXPECT_EQ(kept(), (std::set{b, c}));
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"gigabytes", 4}}));
+  const auto big = create_later(origin_.add(empty_qcow2(5 * base::gib), "qcow2").id, 5);
+  ASSERT_TRUE(big) << big.error().message;
+  EXPECT_EQ(big->outcome, Outcome::uncached);
+  EXPECT_EQ(kept(), (std::set{b, c}));
+  EXPECT_EQ(catalog_->quota(internal_project)->at("volumes").in_use, 2U);
+}
+
+TEST_F(Room, ATenantsOwnQuotaIsAnErrorOfItsRequest) {
+  quota_ = {{"volumes", 1}};
+  start();
+  const auto a = image('a');
+  ASSERT_TRUE(create_later(a));
+  const auto refused = create_later(a);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::quota_exceeded);
+  auto by_cinder = wish(a);
+  by_cinder.counts_quota = false;
+  EXPECT_TRUE(create(by_cinder));
+}
+
+TEST_F(Room, AFullBackendMakesRoomOnce) {
+  memory_options_.capacity_bytes = 100 * 1024;
+  start();
+  const auto a = image('a');
+  auto first = create_later(a);
+  ASSERT_TRUE(first) << first.error().message;
+  ASSERT_TRUE(run(volumes_->remove(first->volume.id)));
+  ASSERT_TRUE(eventually([&] { return !row(first->volume.id); }));
+  const auto b = image('b');
+  const auto second = create_later(b);
+  ASSERT_TRUE(second) << second.error().message;
+  EXPECT_EQ(kept(), std::set{b});
+}
+
+TEST_F(Room, AnEvictionWaitsForTheClonesInFlight) {
+  start();
+  const auto a = image('a');
+  ASSERT_TRUE(create_later(a));
+  const auto id = image_volumes()[0].volume_id;
+  driver().hold(Op::clone);
+  auto cloning = begin_create(wish(a));
+  ASSERT_TRUE(driver().wait_until_held(Op::clone));
+  auto evicting = begin(volumes_->evict(id));
+  auto next = begin_create(wish(a));
+  ASSERT_TRUE(eventually([&] { return counters_.volume_misses == 2; }));
+  EXPECT_EQ(driver().calls(Op::remove), 0U);
+  driver().release(Op::clone);
+  const auto created = cloning.get();
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_TRUE(evicting.get());
+  EXPECT_TRUE(next.get());
+  EXPECT_EQ(first_bytes(created->volume.id, 2), "aa");
+  ASSERT_EQ(image_volumes().size(), 1U);
+  EXPECT_NE(image_volumes()[0].volume_id, id);
+}
+
+TEST_F(Room, OneThatIsBeingBuiltIsNotEvicted) {
+  start();
+  const auto a = image('a');
+  driver().hold(Op::copy);
+  auto pending = begin_create(wish(a));
+  ASSERT_TRUE(driver().wait_until_held(Op::copy));
+  const auto refused = run(volumes_->evict(image_volumes()[0].volume_id));
+  driver().release(Op::copy);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::conflict);
+  EXPECT_TRUE(pending.get());
+  EXPECT_EQ(run(volumes_->evict(base::new_uuid())).error().code, Errc::not_found);
+}
+
+TEST_F(Room, AnEvictionThatFailsIsTriedAgainBeforeTheNextBuild) {
+  start();
+  const auto a = image('a');
+  ASSERT_TRUE(create_later(a));
+  const auto id = image_volumes()[0].volume_id;
+  driver().fail_call(Op::remove, {Errc::unavailable, "the storage is away"});
+  EXPECT_FALSE(run(volumes_->evict(id)));
+  EXPECT_EQ(row(id)->status, "error_deleting");
+  const auto created = create_later(a);
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(created->outcome, Outcome::miss);
+  EXPECT_FALSE(row(id));
+  EXPECT_EQ(image_volumes().size(), 1U);
+}
+
+TEST_F(Room, DeletingAnImageVolumeByItsIdEvictsIt) {
+  start();
+  ASSERT_TRUE(create_later(image('a')));
+  const auto id = image_volumes()[0].volume_id;
+  ASSERT_TRUE(run(volumes_->remove(id)));
+  ASSERT_TRUE(eventually([&] { return !row(id); }));
+  EXPECT_TRUE(image_volumes().empty());
+  EXPECT_EQ(on_backend().size(), 1U);
+}
+
+TEST_F(Room, AWarmIsAHitForWhoComesLater) {
+  start();
+  const auto a = image('a');
+  const auto id = run(volumes_->start_warm(a, "fast", user()));
+  ASSERT_TRUE(id) << id.error().message;
+  ASSERT_TRUE(eventually([&] { return volumes_->job(*id)->state != "running"; }));
+  EXPECT_EQ(volumes_->job(*id)->state, "done") << volumes_->job(*id)->error;
+  EXPECT_EQ(volumes_->job(*id)->image_volume_id, image_volumes().at(0).volume_id);
+  EXPECT_EQ(create_later(a)->outcome, Outcome::hit);
+}
+
+TEST_F(Room, AWarmThatFailsSaysWhy) {
+  start();
+  const auto a = image('a');
+  driver().fail_call(Op::copy, {Errc::internal, "input/output error"});
+  const auto id = run(volumes_->start_warm(a, "fast", user()));
+  ASSERT_TRUE(id) << id.error().message;
+  ASSERT_TRUE(eventually([&] { return volumes_->job(*id)->state == "failed"; }));
+  EXPECT_EQ(volumes_->job(*id)->error, "input/output error");
+}
+
+}  // namespace
+}  // namespace imagecache::volume_cache
