@@ -1,4 +1,6 @@
 // status and backends: what the daemon says of itself.
+#include <algorithm>
+
 #include "base/try.hpp"
 #include "cli/remote.hpp"
 
@@ -13,14 +15,17 @@ Result<void> show_status(Session& session, const Arguments&) {
 
 Result<void> list_backends(Session& session, const Arguments&) {
   IMAGECACHE_TRY(const auto answer, session.get(Api::status, "/v1/backends"));
-  session.output().list({{"Name", "name"},
-                         {"Volume backend name", "volume_backend_name"},
-                         {"Driver", "driver"},
-                         {"Clones by", "clone"},
-                         {"Image-volumes", "image_volumes", Kind::number},
-                         {"Free", "free_bytes", Kind::bytes},
-                         {"Total", "total_bytes", Kind::bytes}},
-                        array_of(answer, "backends"));
+  const auto backends = array_of(answer, "backends");
+  std::vector<Column> columns = {{"Name", "name"},
+                                 {"Volume backend name", "volume_backend_name"},
+                                 {"Driver", "driver"},
+                                 {"Clones by", "clone"},
+                                 {"Image-volumes", "image_volumes", Kind::number},
+                                 {"Free", "free_bytes", Kind::bytes},
+                                 {"Total", "total_bytes", Kind::bytes}};
+  const auto has_error = [](const nlohmann::json& backend) { return !text_of(backend, "error").empty(); };
+  if (std::ranges::any_of(backends, has_error)) columns.push_back({"Error", "error"});
+  session.output().list(columns, backends);
   return {};
 }
 

@@ -260,6 +260,22 @@ TEST_F(Remote, AFailedWarmSaysWhy) {
   EXPECT_EQ(err(), "cinder-image-cache: image i1 on backend file1: file1: No space left on device\n");
 }
 
+TEST_F(Remote, BackendsSayHowTheyCloneAndWhatIsWrong) {
+  std::string error = "null";
+  FakeDaemon daemon([&](const SeenRequest&) -> Answer {
+    return {200, R"({"backends":[{"name":"file1","volume_backend_name":"fast","driver":"file","clone":"full_copy",
+      "image_volumes":2,"free_bytes":1073741824,"total_bytes":2147483648,"error":)" +
+                     error + "}]}"};
+  });
+  EXPECT_EQ(run_at(daemon, {"backends", "list"}), 0) << err();
+  EXPECT_THAT(out(),
+              HasSubstr("| file1 | fast                | file   | full_copy |             2 | 1.0 GiB | 2.0 GiB |"));
+  EXPECT_THAT(out(), Not(HasSubstr("Error")));
+  error = "\"/srv: Input/output error\"";
+  EXPECT_EQ(run_at(daemon, {"backends", "list"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("| /srv: Input/output error |"));
+}
+
 TEST_F(Remote, PinAndUnpinAreOppositeCalls) {
   FakeDaemon daemon(always(204));
   EXPECT_EQ(run_at(daemon, {"image-volumes", "pin", "a"}), 0) << err();
