@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <barrier>
+#include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <latch>
 #include <set>
@@ -67,6 +69,29 @@ TEST_F(Storage, AKillInTheMiddleOfAWriteLeavesWhatWasBefore) {
   EXPECT_TRUE((*after)->find_volume(id(1)).value());
   EXPECT_FALSE((*after)->find_volume(id(2)).value());
   EXPECT_EQ((*after)->quota("p").value().at("volumes").in_use, 1U);
+}
+
+/// GoogleTest runs suites of this name first: a process looks only once at where it is to die.
+using StorageDeathTest = Storage;
+TEST_F(StorageDeathTest, KilledBeforeTheCommitNothingIsThereAndAfterItAllIs) {
+  catalog_.reset();
+  const auto create_and_die_at = [&](unsigned n, const char* point) {
+    ::setenv("IMAGECACHE_CRASH_AT", point, 1);
+    auto catalog = open_at(path_).value();
+    static_cast<void>(catalog->create_volume(volume(n)));
+  };
+  EXPECT_EXIT(create_and_die_at(1, "catalog.before_commit"), ::testing::KilledBySignal(SIGKILL), "");
+  EXPECT_EXIT(create_and_die_at(2, "catalog.after_commit"), ::testing::KilledBySignal(SIGKILL), "");
+  reopen();
+  EXPECT_EQ(listed({}), std::vector{id(2)});
+  EXPECT_EQ(quota("volumes").in_use, 1U);
+}
+
+TEST_F(Storage, EveryCommitIsSyncedToTheDisk) {
+  // What a copy of the files cannot show: 2 is FULL, the log is synced before a commit is answered.
+  Connection writer(path_, Connection::Role::writer, {});
+  EXPECT_EQ(writer.integer("PRAGMA synchronous"), 2);
+  EXPECT_EQ(writer.text("PRAGMA journal_mode"), "wal");
 }
 
 TEST_F(Storage, AFullDiskIsSaidAndLeavesWhatWasBefore) {
