@@ -49,14 +49,18 @@ Reply v3_error(const Error& error) {
   return fault(error);
 }
 
-/// The project of the path must be the caller's. Where no token names one (a stand-alone service without Keystone) the
-/// path does.
+/// The project of the path must be the caller's; where no credential names one the path does.
 bool settle_project(Call& call) {
   const auto project = call.path.find("project_id");
   if (project == call.path.end()) return true;
   call.project_in_url = true;
-  if (call.who.auth_token.empty() && call.who.is_admin) call.who.project_id = project->second;
+  if (call.who.project_is_default) call.who.project_id = project->second;
   return call.who.project_id == project->second;
+}
+
+base::Task<Reply> no_such_resource(Call& call) {
+  static_cast<void>(call);
+  co_return fault(404, "The resource could not be found.");
 }
 
 base::Task<Reply> v3_reply(Call& call, VersionAsked asked, Microversion since, CallHandler handler) {
@@ -67,7 +71,7 @@ base::Task<Reply> v3_reply(Call& call, VersionAsked asked, Microversion since, C
   if (!who) co_return fault(who.error());
   call.who = std::move(*who);
   if (!settle_project(call)) co_return fault(400, "Malformed request url");
-  if (has_body(call.exchange.method())) {
+  if (has_body(call.exchange.method()) && handler != no_such_resource) {
     auto body = co_await call.exchange.read_body();
     if (!body) co_return fault(body.error());
     if (!body->empty() && !is_json_type(call.exchange.header("Content-Type"))) {
@@ -136,11 +140,6 @@ base::Task<void> serve_open(ApiContext& api, http::Exchange& exchange, http::Pat
             .body = {}};
   Reply reply = co_await run_guarded(call, handler, management_error);
   co_await send(exchange, std::move(reply), {});
-}
-
-base::Task<Reply> no_such_resource(Call& call) {
-  static_cast<void>(call);
-  co_return fault(404, "The resource could not be found.");
 }
 
 }  // namespace

@@ -55,6 +55,12 @@ std::vector<NamedUsage> complete_quota(const std::map<std::string, catalog::Quot
   for (const catalog::VolumeType& type : types) {
     for (const char* kind : {"volumes_", "gigabytes_", "snapshots_"}) add(kind + type.name, -1);
   }
+  // A backend's own type leaves the list when an operator makes types, but its volumes still count.
+  for (const auto& [name, usage] : rows) {
+    const bool of_type = name.starts_with("volumes_") || name.starts_with("gigabytes_");
+    const bool listed = std::ranges::find(quota, name, &NamedUsage::resource) != quota.end();
+    if (of_type && !listed && usage.in_use + usage.reserved > 0) quota.push_back({name, usage});
+  }
   add(std::string(groups.name), groups.limit);
   return quota;
 }

@@ -31,6 +31,14 @@ TEST(QuotaView, UsageIsAnObjectForEachResource) {
   EXPECT_EQ(dump(view["per_volume_gigabytes"]), R"({"limit":-1,"in_use":0,"reserved":0})");
 }
 
+TEST(QuotaView, ATypeThatIsNoLongerListedIsShownWhileItsVolumesCount) {
+  const Json view = quota_view(
+      complete_quota({{"volumes_old", {.limit = -1, .in_use = 1}}, {"volumes_gone", {.limit = -1, .in_use = 0}}}, {}),
+      true, "demo");
+  EXPECT_EQ(view["volumes_old"]["in_use"], 1);
+  EXPECT_FALSE(view.contains("volumes_gone"));
+}
+
 std::string refused(const char* body, const std::map<std::string, catalog::QuotaUsage>& rows = {}) {
   const auto limits = parse_limits(JsonIn::parse(body), complete_quota(rows, one_type()));
   return limits ? "accepted" : limits.error().message;
