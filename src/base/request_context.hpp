@@ -13,6 +13,8 @@ struct RequestContext {
   std::string user_id;
   std::string project_id;
   bool is_admin = false;
+  /// No credential names project_id, it is a default: the project of a URL may take its place (noauth only).
+  bool project_is_default = false;
 };
 
 /// A context with a fresh request id and no caller: for work that the service does on its own account.

@@ -15,6 +15,7 @@ class NoAuth final : public Authenticator {
     const std::string_view token = presented.auth_token.empty() ? "admin:admin" : presented.auth_token;
     const auto colon = token.find(':');
     context.user_id = token.substr(0, colon);
+    context.project_is_default = presented.auth_token.find(':') == std::string_view::npos;
     context.project_id = colon == std::string_view::npos ? token : token.substr(colon + 1);
     if (context.project_id.empty()) context.project_id = context.user_id;
     context.is_admin = true;

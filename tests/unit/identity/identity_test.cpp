@@ -12,7 +12,9 @@ TEST(NoAuth, TheTokenNamesUserAndProject) {
   EXPECT_EQ(caller.project_id, "blue");
   EXPECT_TRUE(caller.is_admin);
   EXPECT_EQ(noauth->authenticate({.auth_token = "bob"}).value().project_id, "bob");
+  EXPECT_FALSE(caller.project_is_default);
   EXPECT_EQ(noauth->authenticate({}).value().project_id, "admin");
+  EXPECT_TRUE(noauth->authenticate({.auth_token = "notused"}).value().project_is_default);
 }
 
 TEST(NoAuth, AWellFormedRequestIdIsTakenUpAndNoOther) {
