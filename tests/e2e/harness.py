@@ -337,9 +337,9 @@ state_path = {folder}/state
         return "(no log)"
 
     def command(self, *arguments):
-        """One of our own sub-commands; what it says in JSON."""
+        """One of our own sub-commands; what it says in JSON, or None where it has done something and says no more."""
         out = run_client([self.binary, *arguments, "-f", "json", "--config-file", self.config])
-        return json.loads(out)
+        return json.loads(out) if out.strip() else None
 
     def file_url(self, image_id):
         return f"{self.image_url}/v2/images/{image_id}/file"
