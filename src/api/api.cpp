@@ -17,6 +17,7 @@ void add_volume_api(http::Router& router, ApiContext& api) {
   add_quota_routes(router, api);
   add_service_routes(router, api);
   add_empty_list_routes(router, api);
+  add_image_view_routes(router, api);
   add_v3_otherwise(router, api);
 }
 

@@ -23,6 +23,7 @@ void add_type_routes(http::Router& router, ApiContext& api);
 void add_quota_routes(http::Router& router, ApiContext& api);
 void add_service_routes(http::Router& router, ApiContext& api);
 void add_empty_list_routes(http::Router& router, ApiContext& api);
+void add_image_view_routes(http::Router& router, ApiContext& api);
 void add_hook_routes(http::Router& router, ApiContext& api);
 void add_health_routes(http::Router& router, ApiContext& api);
 void add_metrics_routes(http::Router& router, ApiContext& api);

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/byte_range.hpp"
+#include "api/image_view.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
 
@@ -44,34 +45,6 @@ std::string_view cache_status(Outcome outcome) {
       return "cinder-image-cache; fwd=bypass";
   }
   return "";
-}
-
-nlohmann::json image_record(const origin::ImageInfo& info) {
-  const auto text = [](const std::string& value) { return value.empty() ? nlohmann::json() : nlohmann::json(value); };
-  nlohmann::json record;
-  for (const auto& [name, value] : info.properties) record[name] = value;
-  record["id"] = info.id;
-  record["name"] = text(info.name);
-  record["status"] = info.status;
-  record["disk_format"] = text(info.disk_format);
-  record["container_format"] = text(info.container_format);
-  record["size"] = info.size_bytes ? nlohmann::json(*info.size_bytes) : nlohmann::json();
-  record["virtual_size"] = info.virtual_size_bytes ? nlohmann::json(*info.virtual_size_bytes) : nlohmann::json();
-  record["checksum"] = text(info.checksum);
-  record["os_hash_algo"] = text(info.os_hash_algo);
-  record["os_hash_value"] = text(info.os_hash_value);
-  record["created_at"] = info.updated_at;
-  record["updated_at"] = info.updated_at;
-  record["min_disk"] = info.min_disk_gb;
-  record["min_ram"] = info.min_ram_mb;
-  record["owner"] = text(info.owner);
-  record["visibility"] = info.visibility;
-  record["protected"] = false;
-  record["tags"] = nlohmann::json::array();
-  record["self"] = "/v2/images/" + info.id;
-  record["file"] = "/v2/images/" + info.id + "/file";
-  record["schema"] = "/v2/schemas/image";
-  return record;
 }
 
 void count(events::Counters& counters, Outcome outcome, std::uint64_t bytes) {
@@ -309,7 +282,7 @@ base::Task<void> ImageApi::answer_as_directory(http::Exchange& exchange, std::st
   } else if (const auto id = image_id_of(path, ""); exchange.method() == "GET" && !id.empty()) {
     const auto info = co_await cache_.describe(std::string(id), context);
     if (info) {
-      response.body = image_record(*info).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+      response.body = dump(image_record(*info));
     } else {
       response = glance_error(glance_status(info.error().code), info.error().message, context);
     }

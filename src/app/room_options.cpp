@@ -69,6 +69,9 @@ image_cache::Options image_cache_options(const config::Config& config) {
   options.directory = config.get_string(common, "image_cache_dir");
   // Without an image cache of the operator's, volumes are still made from files that were fetched once and verified.
   if (options.directory.empty()) options.directory = config.get_string(own, "state_path") + "/image-files";
+  if (const auto driver = base::to_lower(config.get_string(common, "image_cache_driver")); driver != "sqlite") {
+    base::log::warning("app", nullptr, "image_cache_driver = {}: this version has sqlite only, and uses it", driver);
+  }
   options.sqlite_db = config.get_string(common, "image_cache_sqlite_db");
   options.max_size_bytes = config.get_unsigned(common, "image_cache_max_size");
   options.stall_time = config.get_seconds(common, "image_cache_stall_time");
@@ -91,6 +94,7 @@ volume_cache::Options volume_cache_options(const config::Config& config) {
   options.max_conversions = small(config, own, "max_conversions");
   options.create_timeout = ms(config, "create_timeout");
   options.flush_interval = ms(config, "hit_flush_interval");
+  options.conversion_disabled = config.get_bool(common, "image_conversion_disable");
   options.inspect.vmdk_allowed_types = config.get_list(common, "vmdk_allowed_types");
   options.inspect.max_virtual_size_bytes = config.get_unsigned(own, "max_virtual_size");
   options.convert.conversion_dir = config.get_string(common, "image_conversion_dir");
@@ -143,7 +147,9 @@ api::Options api_options(const config::Config& config) {
   options.internal_user_id = config.get_string(common, "cinder_internal_tenant_user_id");
   options.default_volume_type = config.get_string(common, "default_volume_type");
   options.host = host_name(config);
-  options.hook_max_deadline = ms(config, "create_timeout");
+  options.hook_default_deadline = ms(config, "hook_default_deadline");
+  options.hook_max_deadline = ms(config, "hook_max_deadline");
+  options.public_endpoint = config.get_string(own, "volume_public_endpoint");
   options.image_cache_max_size_bytes = config.get_unsigned(common, "image_cache_max_size");
   return options;
 }
@@ -170,7 +176,8 @@ Result<std::vector<std::unique_ptr<volume_cache::Backend>>> make_backends(const 
             .host = backend_host + "@" + section.section(),
             .image_volume_cache_enabled = section.get_bool("image_volume_cache_enabled"),
             .image_volume_cache_max_size_gb = section.get_unsigned("image_volume_cache_max_size_gb"),
-            .image_volume_cache_max_count = section.get_unsigned("image_volume_cache_max_count")},
+            .image_volume_cache_max_count = section.get_unsigned("image_volume_cache_max_count"),
+            .queue_limit = config.get_unsigned(own, "backend_queue_limit")},
         std::move(driver));
     if (auto works = backend->check_for_setup_error(); !works) {
       return fail(works.error().code, "[" + section.section() + "] " + works.error().message);

@@ -15,6 +15,13 @@ int complain(const Error& error) {
   return 1;
 }
 
+/// The address as it is, not as it was asked for: port 0 is any free one.
+std::string listening(const config::Config& config, std::string_view option, std::uint16_t port) {
+  auto address = config.get_bind_address(config::own_section, option);
+  if (!address.is_unix()) address.port = port;
+  return address.to_string();
+}
+
 }  // namespace
 
 int serve(const config::LoadRequest& request) {
@@ -35,11 +42,10 @@ int serve(const config::LoadRequest& request) {
     base::log::error("app", nullptr, "{}", service.error().message);
     return config->log_file().empty() ? 1 : complain(service.error());
   }
-  constexpr auto own = config::own_section;
   base::log::info("app", nullptr, "version {} is serving: image API {}, volume API {}, status {}", IMAGECACHE_VERSION,
-                  config->get_bind_address(own, "image_api_bind").to_string(),
-                  config->get_bind_address(own, "volume_api_bind").to_string(),
-                  config->get_bind_address(own, "status_bind").to_string());
+                  listening(*config, "image_api_bind", (*service)->image_api_port()),
+                  listening(*config, "volume_api_bind", (*service)->volume_api_port()),
+                  listening(*config, "status_bind", (*service)->status_port()));
   sd_notify(0, "READY=1");
 
   for (;;) {

@@ -81,6 +81,10 @@ Task<Result<VolumeCache::Impl::Opened>> VolumeCache::Impl::fetch_and_inspect(con
     return found;
   };
   IMAGECACHE_CO_TRY(opened.inspection, co_await base::offload(convert_pool, std::move(work)));
+  if (options.conversion_disabled && !convert::stored_as_raw(opened.inspection.format))
+    co_return fail(Errc::unacceptable_image,
+                   fmt::format("Image conversion is disabled (image_conversion_disable), and image {} is {}, not raw.",
+                               image.id, convert::to_string(opened.inspection.format)));
   if (reader.outcome() == image_cache::Outcome::hit) images.touch(image.id);
   co_return opened;
 }

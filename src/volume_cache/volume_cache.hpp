@@ -47,6 +47,7 @@ struct Options {
   unsigned max_conversions = 2;  ///< builds that convert or copy at once; more wait
   std::chrono::milliseconds create_timeout{3'600'000};
   std::chrono::milliseconds flush_interval{5000};
+  bool conversion_disabled = false;  ///< image_conversion_disable: only images that are stored raw
   convert::InspectOptions inspect;
   convert::ConvertOptions convert;
 };
