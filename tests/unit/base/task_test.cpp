@@ -19,9 +19,9 @@ TEST(Offload, ComesBackWithWhatTheWorkReturned) {
 }
 
 TEST(Offload, AFullPoolIsBusyAndDoesNotWait) {
-  BlockingPool pool({.name = "test", .threads = 1, .queue_limit = 1});
   std::latch running(1);
   std::latch gate(1);
+  BlockingPool pool({.name = "test", .threads = 1, .queue_limit = 1});
   ASSERT_TRUE(pool.post([&] {
     running.count_down();
     gate.wait();
