@@ -1,0 +1,258 @@
+#include "crash/world.hpp"
+
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <random>
+#include <set>
+
+#include "base/fd.hpp"
+#include "base/text.hpp"
+
+namespace imagecache::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t mib = base::mib;
+constexpr const char* internal_project = "internal";
+
+fs::path place_of_volumes() {
+  const char* named = std::getenv("IMAGECACHE_TEST_XFS");
+  return named != nullptr ? fs::path(named) : fs::temp_directory_path();
+}
+
+std::string file_content(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+Disk make_disk(unsigned seed) {
+  Disk made;
+  std::mt19937_64 random(seed);
+  const auto noise = [&](std::uint64_t bytes) {
+    for (std::uint64_t i = 0; i < bytes; i += 8) {
+      const std::uint64_t value = random();
+      made.raw.append(reinterpret_cast<const char*>(&value), sizeof value);
+    }
+  };
+  noise(3 * mib);
+  made.raw.append(mib, '\0');
+  for (std::uint64_t i = 0; i < 2 * mib; ++i) made.raw.push_back(static_cast<char>('a' + i / 7 % 23));
+  noise(3 * mib);
+  const TempDir scratch;
+  std::ofstream(scratch / "raw", std::ios::binary) << made.raw;
+  const std::string command =
+      "qemu-img convert -c -f raw -O qcow2 '" + (scratch / "raw").native() + "' '" + (scratch / "qcow2").native() + "'";
+  if (std::system(command.c_str()) == 0) made.qcow2 = file_content(scratch / "qcow2");
+  return made;
+}
+
+json body_of(const HttpAnswer& answer) {
+  return answer.complete && !answer.body.empty() ? json::parse(answer.body, nullptr, false) : json();
+}
+
+std::vector<std::string> names_in(const fs::path& path) {
+  std::vector<std::string> names;
+  std::error_code missing;
+  for (const auto& entry : fs::directory_iterator(path, missing)) {
+    if (entry.is_regular_file()) names.push_back(entry.path().filename().native());
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+}  // namespace
+
+const Disk& disk(unsigned seed) {
+  static std::map<unsigned, Disk> made;
+  const auto found = made.find(seed);
+  return found != made.end() ? found->second : made.emplace(seed, make_disk(seed)).first->second;
+}
+
+World::World() : directory(place_of_volumes()) {
+  fs::create_directories(directory / "volumes");
+  std::ofstream(directory / "daemon.conf")
+      << "[DEFAULT]\nauth_strategy = noauth\nhost = testhost\nenabled_backends = file1\nquota_volumes = 100\n"
+      << "image_cache_dir = " << (directory / "images").native() << "\nglance_num_retries = 1\n"
+      << "cinder_internal_tenant_project_id = " << internal_project << "\n"
+      << "cinder_internal_tenant_user_id = internal-user\n"
+      << "[image_cache_service]\nimage_api_bind = 127.0.0.1:0\nvolume_api_bind = 127.0.0.1:0\n"
+      << "status_bind = 127.0.0.1:0\norigin = " << origin.url()
+      << "\n"
+      // Nothing is written in the background, so that the nth commit is the same one each time.
+      << "state_path = " << (directory / "state").native() << "\nhit_flush_interval = 3600\n"
+      << "[file1]\nvolume_driver = file\nvolume_backend_name = file1\nimage_volume_cache_enabled = true\n"
+      << "file_volume_dir = " << (directory / "volumes").native() << "\n";
+}
+
+void World::start(const std::string& crash_at) {
+  daemon_.reset();  // before its successor: they hold the same locks
+  std::vector<std::string> environment;
+  if (!crash_at.empty()) environment.push_back("IMAGECACHE_CRASH_AT=" + crash_at);
+  daemon_ = std::make_unique<DaemonProcess>(IMAGECACHE_DAEMON, directory / "daemon.conf", environment);
+  if (crash_at.empty()) ASSERT_TRUE(daemon_->has_served()) << daemon_->log();
+}
+
+HttpAnswer World::image(std::string_view method, std::string_view target) const {
+  return http(daemon_->ports().image_api, method, target);
+}
+
+HttpAnswer World::volume(std::string_view method, std::string_view target, const json& body) const {
+  return http(daemon_->ports().volume_api, method, "/v3/admin" + std::string(target),
+              {"Content-Type: application/json", "OpenStack-API-Version: volume 3.65"},
+              body.is_null() ? "" : body.dump());
+}
+
+HttpAnswer World::hook(std::string_view method, const std::string& volume_id, const json& body) const {
+  return http(daemon_->ports().volume_api, method, "/v1/hook/volumes/" + volume_id, {"Content-Type: application/json"},
+              body.is_null() ? "" : body.dump());
+}
+
+HttpAnswer World::status(std::string_view method, std::string_view target) const {
+  return http(daemon_->ports().status, method, target);
+}
+
+HttpAnswer World::hook_create(const std::string& volume_id, const std::string& image_id) const {
+  return hook("PUT", volume_id,
+              {{"backend", "file1"}, {"name", "volume-" + volume_id}, {"size_gb", 1}, {"image_id", image_id}});
+}
+
+std::string World::create(const std::string& image_id, int size_gb) const {
+  const auto answer = volume("POST", "/volumes", {{"volume", {{"size", size_gb}, {"imageRef", image_id}}}});
+  return answer.status == 202 && answer.complete ? body_of(answer)["volume"]["id"].get<std::string>() : "";
+}
+
+std::string World::settle(const std::string& volume_id) const {
+  for (;;) {
+    const auto answer = volume("GET", "/volumes/" + volume_id);
+    if (answer.status == 404) return "gone";
+    if (answer.status != 200 || !answer.complete) return "unknown";
+    const std::string now = body_of(answer)["volume"]["status"];
+    if (now != "creating" && now != "downloading" && now != "deleting" && now != "extending") return now;
+    std::this_thread::yield();
+  }
+}
+
+std::string World::image_volume() const {
+  const json rows = body_of(status("GET", "/v1/image-volumes")).value("image_volumes", json::array());
+  return rows.size() == 1 && rows[0]["state"] == "ready" ? rows[0]["id"].get<std::string>() : "";
+}
+
+fs::path World::volume_file(const std::string& volume_id) const {
+  return directory / "volumes" / ("volume-" + volume_id);
+}
+
+std::vector<std::string> World::volume_files() const {
+  return names_in(directory / "volumes");
+}
+
+testing::AssertionResult World::holds(const fs::path& file, const std::string& raw, int size_gb) const {
+  const auto bad = [&](const std::string& reason) { return testing::AssertionFailure() << file << ": " << reason; };
+  const auto fd = base::open_file(file, O_RDONLY);
+  if (!fd) return bad(fd.error().message);
+  const off_t size = ::lseek(fd->get(), 0, SEEK_END);
+  if (size != static_cast<off_t>(size_gb) * static_cast<off_t>(base::gib)) return bad("size " + std::to_string(size));
+  std::string piece(raw.size(), '\0');
+  const auto start = base::read_at(fd->get(), std::as_writable_bytes(std::span(piece)), 0, file.native());
+  if (!start || piece != raw) return bad("its bytes are not the image's");
+  // Holes read as zeroes; what is no hole behind the image must be zeroes too.
+  for (auto at = static_cast<off_t>(raw.size()); (at = ::lseek(fd->get(), at, SEEK_DATA)) >= 0;) {
+    piece.assign(mib, 'x');
+    const auto n = base::read_at(fd->get(), std::as_writable_bytes(std::span(piece)), static_cast<std::uint64_t>(at),
+                                 file.native());
+    if (!n || *n == 0) return bad("cannot be read");
+    if (piece.find_first_not_of('\0') < *n) return bad("data behind the image near " + std::to_string(at));
+    at += static_cast<off_t>(*n);
+  }
+  return testing::AssertionSuccess();
+}
+
+void World::expect_settled(const std::string& raw) const {
+  const json volumes = body_of(volume("GET", "/volumes/detail?all_tenants=1")).value("volumes", json());
+  ASSERT_TRUE(volumes.is_array()) << daemon_->log();
+  std::set<std::string> available;
+  std::set<std::string> of_internal_tenant;
+  for (const auto& row : volumes) {
+    const std::string id = row["id"];
+    const std::string state = row["status"];
+    EXPECT_TRUE(state == "available" || state == "error") << id << " is " << state;
+    if (state == "available") available.insert("volume-" + id);
+    if (state == "available") EXPECT_TRUE(holds(volume_file(id), raw, row["size"].get<int>()));
+    if (row["os-vol-tenant-attr:tenant_id"] == internal_project) of_internal_tenant.insert(id);
+  }
+  const auto files = volume_files();
+  EXPECT_EQ(std::set<std::string>(files.begin(), files.end()), available) << daemon_->log();
+
+  std::set<std::string> image_volumes;
+  std::set<std::string> images;
+  for (const auto& row : body_of(status("GET", "/v1/image-volumes"))["image_volumes"]) {
+    EXPECT_EQ(row["state"], "ready") << row.dump();
+    EXPECT_TRUE(images.insert(row["image_id"].get<std::string>()).second) << "two of one image: " << row.dump();
+    image_volumes.insert(row["id"].get<std::string>());
+  }
+  EXPECT_EQ(image_volumes, of_internal_tenant);
+
+  for (const auto& backend : body_of(status("GET", "/v1/backends"))["backends"]) {
+    EXPECT_TRUE(backend["strays"].empty()) << backend.dump();
+    EXPECT_TRUE(backend["error"].is_null()) << backend.dump();
+  }
+  expect_quotas_add_up(volumes);
+  EXPECT_TRUE(names_in(directory / "state/conversion").empty());
+  EXPECT_TRUE(names_in(directory / "volumes/.cinder-image-cache").empty());
+}
+
+void World::expect_quotas_add_up(const json& volumes) const {
+  for (const std::string project : {"admin", internal_project}) {
+    int count = 0;
+    int gigabytes = 0;
+    for (const auto& row : volumes) {
+      if (row["os-vol-tenant-attr:tenant_id"] != project || !row["consumes_quota"].get<bool>()) continue;
+      ++count;
+      gigabytes += row["size"].get<int>();
+    }
+    const json quota = body_of(volume("GET", "/os-quota-sets/" + project + "?usage=True")).value("quota_set", json());
+    ASSERT_TRUE(quota.is_object());
+    EXPECT_EQ(quota["volumes"]["in_use"], count) << project;
+    EXPECT_EQ(quota["gigabytes"]["in_use"], gigabytes) << project;
+    EXPECT_EQ(quota["volumes"]["reserved"], 0) << project;
+    EXPECT_EQ(quota["gigabytes"]["reserved"], 0) << project;
+  }
+}
+
+void World::expect_clean_stop() {
+  const auto ended = daemon_->terminate();
+  ASSERT_TRUE(ended) << daemon_->log();
+  EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 0) << *ended << "\n" << daemon_->log();
+  expect_rows_match_files();
+  EXPECT_TRUE(names_in(directory / "images/incomplete").empty());
+  EXPECT_TRUE(names_in(directory / "images/invalid").empty());
+}
+
+void World::expect_rows_match_files() const {
+  std::map<std::string, std::uintmax_t> rows;
+  sqlite3* database = nullptr;
+  ASSERT_EQ(::sqlite3_open((directory / "images/cache.db").c_str(), &database), SQLITE_OK);
+  sqlite3_stmt* select = nullptr;
+  ::sqlite3_prepare_v2(database, "SELECT image_id, size FROM cached_images", -1, &select, nullptr);
+  while (::sqlite3_step(select) == SQLITE_ROW) {
+    const std::string id = reinterpret_cast<const char*>(::sqlite3_column_text(select, 0));
+    rows[id] = static_cast<std::uintmax_t>(::sqlite3_column_int64(select, 1));
+  }
+  ::sqlite3_finalize(select);
+  ::sqlite3_close(database);
+  std::map<std::string, std::uintmax_t> files;
+  for (const auto& name : names_in(directory / "images")) {
+    if (base::is_uuid(name)) files[name] = fs::file_size(directory / "images" / name);
+  }
+  EXPECT_EQ(rows, files) << "cache.db against the image files";
+}
+
+}  // namespace imagecache::test
