@@ -1,0 +1,150 @@
+"""The volume cache beside the bare system calls and beside Cinder's way: warm creates, a cold create, a thousand clones."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+
+from measure import Row, median, run_json
+from rig import BACKEND, Image, request
+
+SIZE_GB = 2
+
+
+def create(rig, daemon, image_id, count, threads, mode="hook", keep=False):
+    return run_json([rig.peers / "create_load", mode, daemon.volume_address, image_id, SIZE_GB, BACKEND, count, threads],
+                    env={"KEEP": "1"} if keep else None)
+
+
+def bare(rig, directory, source, count, threads):
+    return run_json([rig.peers / "reflink_bare", directory, count, threads, source])
+
+
+def image_volume(daemon):
+    """The file of the one image-volume: what a volume is a clone of, here the source of the bare loop too."""
+    listed = json.loads(request("GET", f"http://{daemon.volume_address}/v3/internal/volumes/detail", headers={
+        "X-Auth-Token": "internal-user:internal"}))["volumes"]
+    if len(listed) != 1:
+        raise RuntimeError(f"{len(listed)} image-volumes, expected one: {listed}")
+    return daemon.volumes / f"volume-{listed[0]['id']}"
+
+
+def ready(rig):
+    """A daemon on XFS that has the image-volume of the qcow2 image, whose origin answers at once."""
+    image = Image(rig.images / "debian.qcow2", "qcow2")
+    volumes = rig.xfs()
+    daemon = rig.daemon(rig.origin([image]).url, volumes / "volumes")
+    create(rig, daemon, image.id, 1, 1)
+    (volumes / "bare").mkdir()
+    return image, daemon, volumes / "bare"
+
+
+def warm(rig, quick):
+    image, daemon, bare_dir = ready(rig)
+    source = image_volume(daemon)
+    rounds, each = (4, 20) if quick else (10, 40)
+    found = {"hook": [], "bare": [], "post": []}
+    flights = {"hook": [], "bare": []}
+    for round_number in range(rounds):
+        order = ["bare", "hook"] if round_number % 2 else ["hook", "bare"]
+        for name in order:
+            done = bare(rig, bare_dir, source, each, 1) if name == "bare" else create(rig, daemon, image.id, each, 1)
+            found[name] += done["times_ms"]
+        if round_number < 4:
+            found["post"] += create(rig, daemon, image.id, 10, 1, "post")["times_ms"]
+            for name in order:
+                done = bare(rig, bare_dir, source, 160, 16) if name == "bare" else create(rig, daemon, image.id, 160, 16)
+                flights[name].append(done["clones_per_s"] if name == "bare" else 160 / done["wall_s"])
+    ninety = {name: sorted(times)[int(len(times) * 0.9)] for name, times in found.items()}
+    rows = [
+        Row("warm", "create, hook API, median", "ms", median(found["hook"]), "bare FICLONE+fsync", median(found["bare"]),
+            kind="difference", at_most=1.5,
+            note=f"XFS on a loop device; {rounds} interleaved rounds of {each}; the bare loop clones the same image-volume to the same size"),
+        Row("warm", "create, hook API, 90th of 100", "ms", ninety["hook"], "bare FICLONE+fsync", ninety["bare"], kind="difference"),
+        Row("warm", "POST until available, median", "ms", median(found["post"]), "bare FICLONE+fsync", median(found["bare"]),
+            kind="difference"),
+        Row("warm", "16 in flight", "/s", median(flights["hook"]), "bare, 16 threads", median(flights["bare"])),
+    ]
+    return rows, {**found, "in_flight_per_s": flights}
+
+
+def clones(rig, quick):
+    image, daemon, bare_dir = ready(rig)
+    source = image_volume(daemon)
+    count = 300 if quick else 1000
+    theirs = bare(rig, bare_dir, source, count, 1)["times_ms"]
+    ours = create(rig, daemon, image.id, count, 1, keep=True)["times_ms"]
+    first, last = median(ours[:100]), median(ours[-100:])
+    bare_first, bare_last = median(theirs[:100]), median(theirs[-100:])
+    return [
+        Row("clones", f"last 100 of {count:,}, median", "ms", last, "our first 100", first, at_most=1.10,
+            note=f"{count:,} creates of one image, one after the other, none deleted"),
+        Row("clones", f"bare, last 100 of {count:,}", "ms", bare_last, "bare, first 100", bare_first),
+    ], {"ours_ms": ours, "bare_ms": theirs}
+
+
+# Cinder's way. The steps are those of cinder.image.image_utils (TemporaryImages.fetch, fetch_to_raw) and of its image-volume
+# cache, without Cinder itself: no RPC, no rootwrap, no Python client.
+
+def cinders_way(glance_url, image_id, conversion, volumes, *, durable):
+    """Seconds. `durable`: as for a block device, and a clone that costs nothing; else as NfsDriver does it."""
+    fetched, base, volume = conversion / "image_fetch", volumes / "cinder-base", volumes / "cinder-volume"
+
+    def qemu_img(*arguments):
+        subprocess.run(["qemu-img", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    began = time.monotonic()
+    subprocess.run(["curl", "-fsS", "-o", fetched, f"{glance_url}/v2/images/{image_id}/file"], check=True)
+    qemu_img("info", "-f", "qcow2", "--output=json", fetched)      # verified after the download …
+    qemu_img("info", "-f", "qcow2", "--output=json", fetched)      # … and again by fetch_to_raw
+    if durable:
+        qemu_img("convert", "-O", "raw", "-t", "none", "-f", "qcow2", fetched, base)
+        subprocess.run(["cp", "--reflink=always", base, volume], check=True)
+        os.truncate(volume, SIZE_GB << 30)
+        subprocess.run(["sync", base, volume], check=True)
+    else:
+        qemu_img("convert", "-O", "raw", "-f", "qcow2", fetched, base)
+        qemu_img("info", "-f", "raw", "--output=json", base)
+        qemu_img("convert", "-O", "raw", "-f", "raw", base, volume)
+        qemu_img("resize", "-q", "-f", "raw", volume, f"{SIZE_GB}G")
+    fetched.unlink()
+    took = time.monotonic() - began
+    base.unlink()
+    volume.unlink()
+    return took
+
+
+def cold(rig, quick):
+    glance = rig.glance(cache=False)
+    image_id = rig.upload(glance, rig.images / "debian.qcow2", "qcow2")
+    subprocess.run(["curl", "-fsS", "-o", "/dev/null", f"{glance.url}/v2/images/{image_id}/file"], check=True)
+    volumes = rig.xfs()
+    home = rig.folder("cold")
+    conversion = home / "conversion"
+    conversion.mkdir()
+    times = {"ours": [], "durable": [], "nfs": []}
+    warm_ms = []
+
+    def ours():
+        daemon = rig.daemon(glance.url, volumes / "ours", home / "daemon")
+        times["ours"].append(create(rig, daemon, image_id, 1, 1, keep=True)["wall_s"])
+        warm_ms.extend(create(rig, daemon, image_id, 20, 1)["times_ms"])
+        rig.stop(daemon)
+        shutil.rmtree(home / "daemon")
+        shutil.rmtree(volumes / "ours")
+    for round_number in range(2 if quick else 5):
+        steps = [ours, lambda: times["durable"].append(cinders_way(glance.url, image_id, conversion, volumes, durable=True)),
+                 lambda: times["nfs"].append(cinders_way(glance.url, image_id, conversion, volumes, durable=False))]
+        for step in steps if round_number % 2 == 0 else reversed(steps):
+            os.sync()
+            step()
+    rows = [
+        Row("cold", "create, hook API", "s", median(times["ours"]), "Cinder, durable", median(times["durable"]), at_most=0.6,
+            note="compressed qcow2 in a real glance-api, medians of interleaved rounds, XFS. Ours: download, SHA-512, inspect, convert, "
+                 "image-volume, clone, all synced. \"Cinder, durable\": curl to a file, qemu-img info twice, qemu-img convert -t none, "
+                 "cp --reflink, sync. \"Cinder, NfsDriver\": the same with convert through the page cache, a full copy as the clone, and "
+                 "no sync at all"),
+        Row("cold", "create, hook API", "s", median(times["ours"]), "Cinder, NfsDriver", median(times["nfs"]), at_most=0.6),
+        Row("cold", "then warm, glance-api describing", "ms", median(warm_ms), "", 0, kind="value"),
+    ]
+    return rows, {**times, "warm_ms": warm_ms}
