@@ -41,6 +41,7 @@ Error Connection::explain(const SQLite::Exception& error) const {
 
 std::vector<std::string> Connection::statements() const {
   std::vector<std::string> all;
+  all.reserve(statements_.size());
   for (const auto& [sql, statement] : statements_) all.push_back(sql);
   return all;
 }

@@ -109,6 +109,7 @@ TEST_F(ImageVolumes, UsesAddUpAndTimeDoesNotGoBack) {
 TEST_F(ImageVolumes, ManyUsesAreOneWrite) {
   for (unsigned n = 1; n <= 10; ++n) add_image_volume(n, std::to_string(n));
   std::vector<Catalog::Use> uses;
+  uses.reserve(1000);
   for (unsigned n = 0; n < 1000; ++n) uses.push_back({id(1 + n % 10), 1, clock_.now()});
   const auto before = catalog_->write_counts().transactions;
   ASSERT_OK(catalog_->record_uses(uses));

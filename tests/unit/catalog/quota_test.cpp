@@ -181,6 +181,7 @@ TEST_F(Quotas, AtTheEdgeExactlyTheLimitSucceeds) {
   std::atomic<unsigned> over = 0;
   {
     std::vector<std::jthread> callers;
+    callers.reserve(threads);
     for (unsigned thread = 0; thread < threads; ++thread) {
       callers.emplace_back([&, thread] {
         start.arrive_and_wait();

@@ -123,6 +123,7 @@ TEST_F(Storage, OneThatFindsTheDiskFullTakesNoOneElseDown) {
   std::atomic<unsigned> small_failed = 0;
   {
     std::vector<std::jthread> callers;
+    callers.reserve(threads);
     for (unsigned thread = 0; thread < threads; ++thread) {
       callers.emplace_back([&, thread] {
         for (unsigned round = 0; round < 10; ++round) {
