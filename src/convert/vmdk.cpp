@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint64_t sector = 512;
 constexpr std::uint64_t grain_directory_at_end = ~std::uint64_t{0};
 constexpr std::uint64_t descriptor_limit_bytes = 1 * base::mib;
+constexpr std::size_t longest_leftover = 8;  // a content id is at most so many digits
 
 struct Descriptor {
   std::string create_type;
@@ -32,7 +33,10 @@ bool is_extent(std::string_view line) {
 // Strict: a line that we cannot read is a line that somebody else may read otherwise.
 Result<Descriptor> parse_descriptor(const SourceFile& file, std::string_view text) {
   if (const auto nul = text.find('\0'); nul != text.npos) {
-    if (text.find_first_not_of('\0', nul) != text.npos) return file.refuse("vmdk descriptor goes on after its end");
+    // qemu-img writes a shorter content id over a longer one and leaves the old text's last few bytes behind the new
+    // end. No more than that: a second descriptor there would be read by whoever does not stop at the first NUL.
+    const auto last = text.find_last_not_of('\0');
+    if (last != text.npos && last > nul + longest_leftover) return file.refuse("vmdk descriptor goes on after its end");
     text = text.substr(0, nul);
   }
   if (!text.starts_with("# Disk DescriptorFile")) return file.refuse("vmdk descriptor has no heading");
