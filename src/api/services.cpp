@@ -42,7 +42,7 @@ base::Task<Reply> availability_zones(Call& call) {
 }
 
 double to_gb(std::uint64_t bytes) {
-  return static_cast<double>(bytes / base::mib) / 1024.0;
+  return static_cast<double>(bytes) / static_cast<double>(base::gib);
 }
 
 base::Task<Reply> pools(Call& call) {

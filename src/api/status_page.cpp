@@ -78,6 +78,7 @@ std::string image_volumes_table(const std::vector<catalog::ImageVolume>& all) {
   std::vector<catalog::ImageVolume> shown(std::min(all.size(), rows_shown));
   std::ranges::partial_sort_copy(all, shown, [](const auto& a, const auto& b) { return a.last_used > b.last_used; });
   std::vector<std::vector<std::string>> rows;
+  rows.reserve(shown.size());
   for (const auto& row : shown) {
     rows.push_back({row.image_id, row.backend, row.state, std::to_string(row.size_gb) + " GiB",
                     std::to_string(row.clones), base::to_iso8601(row.last_used).substr(0, 19),
@@ -106,6 +107,7 @@ std::string image_cache_table(const ApiContext& api, const Json& status) {
   std::ranges::partial_sort_copy(all, shown,
                                  [](const auto& a, const auto& b) { return a.last_accessed > b.last_accessed; });
   std::vector<std::vector<std::string>> rows;
+  rows.reserve(shown.size());
   for (const auto& image : shown) {
     rows.push_back({image.image_id, base::format_bytes(image.size_bytes), std::to_string(image.hits),
                     base::to_iso8601(base::from_epoch_seconds(image.last_accessed)).substr(0, 19)});

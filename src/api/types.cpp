@@ -192,8 +192,8 @@ base::Task<Reply> add_specs(Call& call) {
   if (!body) co_return fault(body.error());
   auto specs = string_map(*body, "extra_specs");
   if (!specs) co_return fault(specs.error());
-  const Map given = *specs;
-  auto type = co_await change_type(call, [given](VolumeType& changed) {
+  const Map& given = *specs;
+  auto type = co_await change_type(call, [&given](VolumeType& changed) {
     for (const auto& [key, value] : given) changed.extra_specs[key] = value;
     return Result<void>();
   });
@@ -223,8 +223,8 @@ base::Task<Reply> write_spec(Call& call) {
   if (specs->size() != 1 || !specs->contains(call.parameter("key"))) {
     co_return fault(400, "Request body and URI mismatch.");
   }
-  const Map given = *specs;
-  auto type = co_await change_type(call, [given](VolumeType& changed) {
+  const Map& given = *specs;
+  auto type = co_await change_type(call, [&given](VolumeType& changed) {
     for (const auto& [key, value] : given) changed.extra_specs[key] = value;
     return Result<void>();
   });

@@ -58,7 +58,7 @@ base::Task<Reply> write_all(Call& call, Change change) {
   if (!given) co_return fault(given.error());
   auto map = string_map(*given, "metadata");
   if (!map) co_return fault(map.error());
-  const Map asked = *map;
+  const Map& asked = *map;
   auto metadata = co_await change_metadata(call, change, asked);
   if (!metadata) co_return fault(metadata.error());
   co_return json_reply(200, Json{{"metadata", object_of(*metadata)}});
@@ -90,7 +90,7 @@ base::Task<Reply> write_one(Call& call) {
   if (!map) co_return fault(map.error());
   if (map->size() != 1) co_return fault(400, "Request body contains too many items.");
   if (!map->contains(call.parameter("key"))) co_return fault(400, "Request body and URI mismatch.");
-  const Map asked = *map;
+  const Map& asked = *map;
   auto metadata = co_await change_metadata(call, Change::merge, asked);
   if (!metadata) co_return fault(metadata.error());
   co_return json_reply(200, Json{{"meta", object_of(asked)}});

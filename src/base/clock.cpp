@@ -3,6 +3,8 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <cmath>
+
 namespace imagecache::base {
 
 std::string to_iso8601(WallTime time) {
@@ -17,7 +19,7 @@ double to_epoch_seconds(WallTime time) {
 }
 
 WallTime from_epoch_seconds(double seconds) {
-  return WallTime(std::chrono::microseconds(static_cast<std::int64_t>(seconds * 1e6 + 0.5)));
+  return WallTime(std::chrono::microseconds(std::llround(seconds * 1e6)));
 }
 
 }  // namespace imagecache::base

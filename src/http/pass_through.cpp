@@ -171,7 +171,6 @@ base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& 
     }
     const std::size_t got = scratch->size() - body.size;
     if (got == 0) continue;
-    std::string framed;
     bool ok = !chunked || co_await connection_.write(chunk_head(got));
     ok = ok && co_await connection_.write(std::string_view(scratch->data(), got));
     ok = ok && (!chunked || co_await connection_.write("\r\n"));

@@ -93,6 +93,7 @@ struct ImageCache::Impl {
   base::Task<void> flush_loop();
   base::Task<void> clean_loop();
   base::Task<void> prefetch(std::string image_id, base::RequestContext context);
+  base::Task<Result<void>> fetch_without_reader(std::string image_id, base::RequestContext context);
 
   double now() const { return base::to_epoch_seconds(clock.now()); }
   void update_gauges();  // with the mutex held

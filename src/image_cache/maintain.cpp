@@ -182,19 +182,20 @@ bool ImageCache::is_cached(const std::string& image_id) const {
   return impl_->entries.find(image_id) != nullptr;
 }
 
+base::Task<Result<void>> ImageCache::Impl::fetch_without_reader(std::string image_id, base::RequestContext context) {
+  counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
+  auto ask = [&] { return origin.describe(image_id, context); };
+  IMAGECACHE_CO_TRY(origin::ImageInfo info, co_await base::offload(pool, ask));
+  IMAGECACHE_CO_TRY(Reader reader, co_await open_described(std::move(info), context));
+  IMAGECACHE_CO_TRY(std::uint64_t available, co_await reader.wait_available(0, base::never));
+  while (available < reader.size_bytes().value_or(0)) {
+    IMAGECACHE_CO_TRY(available, co_await reader.wait_available(available, base::never));
+  }
+  co_return Result<void>();
+}
+
 base::Task<void> ImageCache::Impl::prefetch(std::string image_id, base::RequestContext context) {
-  auto work = [&]() -> base::Task<Result<void>> {
-    counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
-    auto ask = [&] { return origin.describe(image_id, context); };
-    IMAGECACHE_CO_TRY(origin::ImageInfo info, co_await base::offload(pool, ask));
-    IMAGECACHE_CO_TRY(Reader reader, co_await open_described(std::move(info), context));
-    IMAGECACHE_CO_TRY(std::uint64_t available, co_await reader.wait_available(0, base::never));
-    while (available < reader.size_bytes().value_or(0)) {
-      IMAGECACHE_CO_TRY(available, co_await reader.wait_available(available, base::never));
-    }
-    co_return Result<void>();
-  };
-  const auto done = co_await work();
+  const auto done = co_await fetch_without_reader(image_id, context);
   if (!done) base::log::warning("image_cache", &context, "image {}: prefetch: {}", image_id, done.error().message);
   // A failure that asking again will not mend takes the marker along; others leave it for the next start.
   const bool over = done || done.error().code == Errc::not_found || done.error().code == Errc::no_space ||

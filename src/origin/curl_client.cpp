@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t max_head_bytes = 64 << 10;
 constexpr long receive_buffer_bytes = 512L << 10;  // the most that libcurl takes
 constexpr std::size_t piece_bytes = 256 << 10;     // handed on at once while more is there
-constexpr std::string_view user_agent = "cinder-image-cache/" IMAGECACHE_VERSION;
+constexpr const char* user_agent = "cinder-image-cache/" IMAGECACHE_VERSION;
 
 struct FreeSlist {
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
@@ -273,7 +273,7 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
   curl_easy_reset(easy);  // options only: connections stay with the multi handle
   curl_easy_setopt(easy, CURLOPT_URL, get.url.c_str());
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(easy, CURLOPT_USERAGENT, user_agent.data());
+  curl_easy_setopt(easy, CURLOPT_USERAGENT, user_agent);
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);

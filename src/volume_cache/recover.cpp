@@ -67,6 +67,7 @@ Result<void> VolumeCache::Impl::recover() {
   IMAGECACHE_TRY(const auto names, names_on_backends());
   IMAGECACHE_TRY(const std::vector<catalog::ImageVolume> rows, catalog.list_image_volumes(std::nullopt));
   std::vector<const catalog::ImageVolume*> by_use;
+  by_use.reserve(rows.size());
   for (const catalog::ImageVolume& row : rows) by_use.push_back(&row);
   std::ranges::sort(by_use, {}, [](const auto* row) { return row->last_used; });
   for (const catalog::ImageVolume* row : by_use) {
