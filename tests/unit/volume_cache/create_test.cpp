@@ -371,7 +371,8 @@ TEST_F(CreateVolume, AStopWaitsForWhatIsInFlight) {
     co_await cache->stop(base::in(seconds(20)));
     co_return true;
   }(volumes_.get()));
-  ASSERT_TRUE(eventually([&] { return !create(wish(request.image_id)); }));
+  const auto is_closed = [&] { return run(volumes_->pin("nothing", true)).error().code == Errc::unavailable; };
+  ASSERT_TRUE(eventually(is_closed));
   driver().release(Op::clone);
   EXPECT_TRUE(stopping.get());
   EXPECT_TRUE(pending.get());
