@@ -65,6 +65,8 @@ struct CreateRequest {
   bool counts_quota = true;  ///< false for the hook: Cinder has counted it
 };
 
+/// How the volume came to be. `uncached`: the image itself was copied, since its backend keeps no image-volume of it;
+/// the counters count such a request as a miss too where that was only found out on the way.
 enum class Outcome { hit, miss, collapsed, uncached, empty };
 
 struct Created {
@@ -115,6 +117,7 @@ class VolumeCache {
   base::Task<Result<void>> cancel(std::string volume_id);
 
   base::Task<Result<void>> remove(std::string volume_id);  ///< starts deleting; Errc::conflict in a wrong state
+  /// Returns when the backend has done it. On its failure the size is as before and the status error_extending.
   base::Task<Result<void>> extend(std::string volume_id, std::uint64_t new_size_gb);
   base::Task<Result<ConnectionInfo>> initialize_connection(std::string volume_id);
 
@@ -141,7 +144,8 @@ class VolumeCache {
   std::optional<Progress> progress(const std::string& volume_id) const;
   catalog::Catalog& catalog();
 
-  /// No new work, waits for what is in flight until the deadline, then stops it.
+  /// Before destroying, and then destroy while the I/O threads' loops still exist but no longer run. No new work, waits
+  /// for what is in flight until the deadline, then stops it.
   base::Task<void> stop(base::Deadline deadline);
 
  private:
