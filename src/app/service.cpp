@@ -50,6 +50,7 @@ struct Service::Parts {
   bool stopped = false;
 
   std::unique_ptr<base::BlockingPool> pool;
+  std::unique_ptr<base::BlockingPool> image_pool;  // apart, so that a slow origin keeps no catalog call waiting
   std::unique_ptr<base::BlockingPool> read_pool;
   std::unique_ptr<base::BlockingPool> fill_pool;
   std::unique_ptr<base::BlockingPool> digest_pool;
@@ -71,7 +72,8 @@ struct Service::Parts {
   // Tasks; then the Tasks, before anything that they refer to.
   ~Parts() {
     if (io) io->stop();
-    for (auto* threads : {&fill_pool, &digest_pool, &read_pool, &pool}) threads->reset();
+    volumes.reset();  // with the drivers' threads
+    for (auto* threads : {&fill_pool, &digest_pool, &read_pool, &image_pool, &pool}) threads->reset();
     io.reset();
   }
 
@@ -89,6 +91,8 @@ Result<void> Service::Parts::start(const config::Config& config) {
   const auto threads = static_cast<unsigned>(config.get_unsigned(own, "blocking_threads"));
   pool = std::make_unique<base::BlockingPool>(
       base::BlockingPool::Options{.name = "work", .threads = threads, .queue_limit = 65536});
+  image_pool = std::make_unique<base::BlockingPool>(
+      base::BlockingPool::Options{.name = "images", .threads = threads, .queue_limit = 65536});
   read_pool = std::make_unique<base::BlockingPool>(
       base::BlockingPool::Options{.name = "read", .threads = 4, .queue_limit = 65536});
   fill_pool = std::make_unique<base::BlockingPool>(
@@ -98,7 +102,7 @@ Result<void> Service::Parts::start(const config::Config& config) {
 
   IMAGECACHE_TRY(origin, make_origin(config));
   IMAGECACHE_TRY(catalog, catalog::open_sqlite_catalog(state_path + "/catalog.sqlite", quota_defaults(config), clock));
-  images = std::make_unique<image_cache::ImageCache>(image_cache_options(config), *origin, *pool, *fill_pool,
+  images = std::make_unique<image_cache::ImageCache>(image_cache_options(config), *origin, *image_pool, *fill_pool,
                                                      *digest_pool, clock, counters);
   IMAGECACHE_CHECK(images->recover());
 

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -119,6 +120,11 @@ class ImageCache {
 
   /// open(), then waits for the last byte: a file whose digest is right.
   base::Task<Result<Reader>> fetch(origin::ImageInfo info, base::RequestContext context, base::Deadline deadline);
+
+  /// For an image that open() has no room for: its bytes in a nameless file in `directory`, verified, gone with the
+  /// descriptor. Nothing of it is shared or kept.
+  base::Task<Result<base::Fd>> fetch_uncached(origin::ImageInfo info, base::RequestContext context,
+                                              std::string directory, std::stop_token stop);
 
   /// To be called when a reader has sent a hit's bytes: counts it and its time, in memory; written in batches.
   void touch(const std::string& image_id);

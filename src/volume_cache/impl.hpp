@@ -163,6 +163,7 @@ struct VolumeCache::Impl {
   };
   Task<Result<Opened>> fetch_and_inspect(const origin::ImageInfo& image, const base::RequestContext& context,
                                          std::stop_token stop, Deadline deadline, Steps& steps);
+  Task<Result<Opened>> inspect_file(const origin::ImageInfo& image, base::Fd file, Steps& steps);
   Task<Result<std::unique_ptr<ImageFile>>> open_disk(Opened opened, std::stop_token stop, Steps& steps);
 
   // evict.cpp

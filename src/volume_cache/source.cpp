@@ -48,7 +48,18 @@ Task<Result<VolumeCache::Impl::Opened>> VolumeCache::Impl::fetch_and_inspect(con
                                                                              std::stop_token stop, Deadline deadline,
                                                                              Steps& steps) {
   steps.enter(Phase::download, image.size_bytes.value_or(0));
-  IMAGECACHE_CO_TRY(image_cache::Reader reader, co_await images.open_described(image, context));
+  Result<image_cache::Reader> opened_reader = co_await images.open_described(image, context);
+  if (!opened_reader) {
+    const Errc code = opened_reader.error().code;
+    // No room for it in the cache, or another program is writing it there.
+    if (code != Errc::no_space && code != Errc::conflict)
+      co_return std::unexpected(std::move(opened_reader).error());
+    base::log::info(room_name, &context, "{}; it is fetched for this once", opened_reader.error().message);
+    IMAGECACHE_CO_TRY(base::Fd file,
+                      co_await images.fetch_uncached(image, context, options.convert.conversion_dir.native(), stop));
+    co_return co_await inspect_file(image, std::move(file), steps);
+  }
+  image_cache::Reader reader = std::move(*opened_reader);
   int restarts = 0;
   for (std::uint64_t got = 0;;) {
     if (stop.stop_requested()) co_return fail(Errc::cancelled, "image " + image.id + ": no longer wanted");
@@ -69,10 +80,17 @@ Task<Result<VolumeCache::Impl::Opened>> VolumeCache::Impl::fetch_and_inspect(con
     if (at_end) break;
   }
 
+  base::Fd file(::fcntl(reader.fd(), F_DUPFD_CLOEXEC, 0));
+  if (!file) co_return base::fail_errno("image " + image.id, errno);
+  if (reader.outcome() == image_cache::Outcome::hit) images.touch(image.id);
+  co_return co_await inspect_file(image, std::move(file), steps);
+}
+
+Task<Result<VolumeCache::Impl::Opened>> VolumeCache::Impl::inspect_file(const origin::ImageInfo& image, base::Fd file,
+                                                                        Steps& steps) {
   steps.enter(Phase::inspect);
   Opened opened;
-  opened.fd = base::Fd(::fcntl(reader.fd(), F_DUPFD_CLOEXEC, 0));
-  if (!opened.fd) co_return base::fail_errno("image " + image.id, errno);
+  opened.fd = std::move(file);
   convert::InspectOptions inspect = options.inspect;
   inspect.disk_format = image.disk_format;
   auto work = [fd = opened.fd.get(), &image, inspect]() -> Result<convert::Inspection> {
@@ -85,7 +103,6 @@ Task<Result<VolumeCache::Impl::Opened>> VolumeCache::Impl::fetch_and_inspect(con
     co_return fail(Errc::unacceptable_image,
                    fmt::format("Image conversion is disabled (image_conversion_disable), and image {} is {}, not raw.",
                                image.id, convert::to_string(opened.inspection.format)));
-  if (reader.outcome() == image_cache::Outcome::hit) images.touch(image.id);
   co_return opened;
 }
 

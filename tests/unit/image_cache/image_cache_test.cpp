@@ -181,6 +181,30 @@ TEST(ImageCache, AnImageLargerThanTheLimitEvictsNothing) {
   EXPECT_EQ(rig.origin.downloads(large), 0U);
 }
 
+TEST(ImageCache, WhatCannotBeKeptCanBeHadOnceVerifiedAndNameless) {
+  Rig rig({.max_size_bytes = mib});
+  const auto content = Content::generated(4 * mib, 30);
+  const auto id = rig.origin.add({.content = content});
+  rig.origin.script(id, [&](ImageScript& s) {
+    s.file.hang_up_at = 2 * mib;
+    s.file.hang_up_times = 1;
+  });
+  const auto info = rig.io->run(rig.cache->describe(id, base::internal_context())).value();
+  auto file = rig.io->run(
+      rig.cache->fetch_uncached(info, base::internal_context(), rig.directory.path().native(), std::stop_token()));
+  ASSERT_TRUE(file) << file.error().message;
+  std::string bytes(4 * mib, '\0');
+  EXPECT_EQ(base::read_at(file->get(), std::as_writable_bytes(std::span(bytes)), 0, "test").value(), 4 * mib);
+  EXPECT_EQ(bytes, content.bytes());
+  EXPECT_FALSE(rig.cache->is_cached(id));
+
+  rig.origin.script(id, [&](ImageScript& s) { s.file.wrong_bytes = {7}; });
+  const auto wrong = rig.io->run(
+      rig.cache->fetch_uncached(info, base::internal_context(), rig.directory.path().native(), std::stop_token()));
+  ASSERT_FALSE(wrong);
+  EXPECT_EQ(wrong.error().code, Errc::corrupt);
+}
+
 TEST(ImageCache, ARunningFillsReservationCounts) {
   Rig rig({.max_size_bytes = 5 * mib});
   const auto a = rig.origin.add({.content = Content::generated(3 * mib, 15)});
