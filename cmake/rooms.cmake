@@ -53,9 +53,10 @@ function(backend_table)
   target_link_libraries(backends PUBLIC base PRIVATE our_warnings)
 endfunction()
 
-# test_binary(NAME ROOMS... ): every *_test.cpp of the calling folder's SUBDIR as one gtest binary.
+# test_binary(NAME ROOMS... ): every *_test.cpp of the calling folder's SUBDIR as one gtest binary. Tests that match
+# FILLS_DISK share the small file system of IMAGECACHE_TEST_TINY and run one at a time.
 function(test_binary name)
-  cmake_parse_arguments(ARG "" "DIR;TIMEOUT;LABEL" "ROOMS" ${ARGN})
+  cmake_parse_arguments(ARG "" "DIR;TIMEOUT;LABEL;FILLS_DISK" "ROOMS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${ARG_DIR}/*_test.cpp)
   if(NOT sources)
     return()
@@ -63,5 +64,10 @@ function(test_binary name)
   add_executable(${name} ${sources})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_ROOMS} our_warnings GTest::gmock GTest::gtest_main)
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABEL})
+  if(ARG_FILLS_DISK)
+    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${ARG_FILLS_DISK}" TEST_LIST ${name}_disk_tests
+                         PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABEL} RESOURCE_LOCK tiny)
+    set(rest TEST_FILTER "-${ARG_FILLS_DISK}")
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 ${rest} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABEL})
 endfunction()

@@ -78,7 +78,7 @@ class CrashPoint : public testing::TestWithParam<Point> {
     if (told_.available && !told_.delete_asked) EXPECT_EQ(world_.settle(told_.volume), "available");
     if (told_.delete_accepted) EXPECT_EQ(world_.settle(told_.volume), "gone");
     if (told_.extended && !told_.delete_asked) {
-      EXPECT_TRUE(world_.holds(world_.volume_file(told_.volume), disk().raw, 2));
+      EXPECT_TRUE(holds(world_.volume_file(told_.volume), disk().raw, 2));
     }
   }
 
@@ -100,11 +100,11 @@ class CrashPoint : public testing::TestWithParam<Point> {
     if (!told_.hook_cancel_asked) {
       const auto made = world_.hook_create(hook_volume, image_);
       EXPECT_EQ(made.status, 200) << made.body << world_.daemon().log();
-      EXPECT_TRUE(world_.holds(world_.volume_file(hook_volume), disk().raw, 1));
+      EXPECT_TRUE(holds(world_.volume_file(hook_volume), disk().raw, 1));
     }
     const std::string made = world_.create(image_, 2);
     EXPECT_EQ(world_.settle(made), "available") << world_.daemon().log();
-    EXPECT_TRUE(world_.holds(world_.volume_file(made), disk().raw, 2));
+    EXPECT_TRUE(holds(world_.volume_file(made), disk().raw, 2));
     world_.expect_settled(disk().raw);
 
     const json rows = json::parse(world_.volume("GET", "/volumes?all_tenants=1").body)["volumes"];

@@ -1,19 +1,14 @@
 #include "crash/world.hpp"
 
-#include <fcntl.h>
 #include <sqlite3.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <map>
-#include <random>
 #include <set>
 
-#include "base/fd.hpp"
 #include "base/text.hpp"
 
 namespace imagecache::test {
@@ -21,7 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t mib = base::mib;
 constexpr const char* internal_project = "internal";
 
 fs::path place_of_volumes() {
@@ -29,52 +23,19 @@ fs::path place_of_volumes() {
   return named != nullptr ? fs::path(named) : fs::temp_directory_path();
 }
 
-std::string file_content(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
-
-Disk make_disk(unsigned seed) {
-  Disk made;
-  std::mt19937_64 random(seed);
-  const auto noise = [&](std::uint64_t bytes) {
-    for (std::uint64_t i = 0; i < bytes; i += 8) {
-      const std::uint64_t value = random();
-      made.raw.append(reinterpret_cast<const char*>(&value), sizeof value);
-    }
-  };
-  noise(3 * mib);
-  made.raw.append(mib, '\0');
-  for (std::uint64_t i = 0; i < 2 * mib; ++i) made.raw.push_back(static_cast<char>('a' + i / 7 % 23));
-  noise(3 * mib);
-  const TempDir scratch;
-  std::ofstream(scratch / "raw", std::ios::binary) << made.raw;
-  const std::string command =
-      "qemu-img convert -c -f raw -O qcow2 '" + (scratch / "raw").native() + "' '" + (scratch / "qcow2").native() + "'";
-  if (std::system(command.c_str()) == 0) made.qcow2 = file_content(scratch / "qcow2");
-  return made;
-}
-
 json body_of(const HttpAnswer& answer) {
   return answer.complete && !answer.body.empty() ? json::parse(answer.body, nullptr, false) : json();
 }
 
-std::vector<std::string> names_in(const fs::path& path) {
-  std::vector<std::string> names;
-  std::error_code missing;
-  for (const auto& entry : fs::directory_iterator(path, missing)) {
-    if (entry.is_regular_file()) names.push_back(entry.path().filename().native());
-  }
-  std::ranges::sort(names);
-  return names;
-}
-
 }  // namespace
 
-const Disk& disk(unsigned seed) {
-  static std::map<unsigned, Disk> made;
-  const auto found = made.find(seed);
-  return found != made.end() ? found->second : made.emplace(seed, make_disk(seed)).first->second;
+const Disk& disk() {
+  static const Disk made = [] {
+    Disk one{.raw = sparse_disk(), .qcow2 = {}};
+    one.qcow2 = as_qcow2(one.raw);
+    return one;
+  }();
+  return made;
 }
 
 World::World() : directory(place_of_volumes()) {
@@ -151,28 +112,7 @@ fs::path World::volume_file(const std::string& volume_id) const {
 }
 
 std::vector<std::string> World::volume_files() const {
-  return names_in(directory / "volumes");
-}
-
-testing::AssertionResult World::holds(const fs::path& file, const std::string& raw, int size_gb) const {
-  const auto bad = [&](const std::string& reason) { return testing::AssertionFailure() << file << ": " << reason; };
-  const auto fd = base::open_file(file, O_RDONLY);
-  if (!fd) return bad(fd.error().message);
-  const off_t size = ::lseek(fd->get(), 0, SEEK_END);
-  if (size != static_cast<off_t>(size_gb) * static_cast<off_t>(base::gib)) return bad("size " + std::to_string(size));
-  std::string piece(raw.size(), '\0');
-  const auto start = base::read_at(fd->get(), std::as_writable_bytes(std::span(piece)), 0, file.native());
-  if (!start || piece != raw) return bad("its bytes are not the image's");
-  // Holes read as zeroes; what is no hole behind the image must be zeroes too.
-  for (auto at = static_cast<off_t>(raw.size()); (at = ::lseek(fd->get(), at, SEEK_DATA)) >= 0;) {
-    piece.assign(mib, 'x');
-    const auto n = base::read_at(fd->get(), std::as_writable_bytes(std::span(piece)), static_cast<std::uint64_t>(at),
-                                 file.native());
-    if (!n || *n == 0) return bad("cannot be read");
-    if (piece.find_first_not_of('\0') < *n) return bad("data behind the image near " + std::to_string(at));
-    at += static_cast<off_t>(*n);
-  }
-  return testing::AssertionSuccess();
+  return files_in(directory / "volumes");
 }
 
 void World::expect_settled(const std::string& raw) const {
@@ -205,8 +145,8 @@ void World::expect_settled(const std::string& raw) const {
     EXPECT_TRUE(backend["error"].is_null()) << backend.dump();
   }
   expect_quotas_add_up(volumes);
-  EXPECT_TRUE(names_in(directory / "state/conversion").empty());
-  EXPECT_TRUE(names_in(directory / "volumes/.cinder-image-cache").empty());
+  EXPECT_TRUE(files_in(directory / "state/conversion").empty());
+  EXPECT_TRUE(files_in(directory / "volumes/.cinder-image-cache").empty());
 }
 
 void World::expect_quotas_add_up(const json& volumes) const {
@@ -232,8 +172,8 @@ void World::expect_clean_stop() {
   ASSERT_TRUE(ended) << daemon_->log();
   EXPECT_TRUE(WIFEXITED(*ended) && WEXITSTATUS(*ended) == 0) << *ended << "\n" << daemon_->log();
   expect_rows_match_files();
-  EXPECT_TRUE(names_in(directory / "images/incomplete").empty());
-  EXPECT_TRUE(names_in(directory / "images/invalid").empty());
+  EXPECT_TRUE(files_in(directory / "images/incomplete").empty());
+  EXPECT_TRUE(files_in(directory / "images/invalid").empty());
 }
 
 void World::expect_rows_match_files() const {
@@ -249,7 +189,7 @@ void World::expect_rows_match_files() const {
   ::sqlite3_finalize(select);
   ::sqlite3_close(database);
   std::map<std::string, std::uintmax_t> files;
-  for (const auto& name : names_in(directory / "images")) {
+  for (const auto& name : files_in(directory / "images")) {
     if (base::is_uuid(name)) files[name] = fs::file_size(directory / "images" / name);
   }
   EXPECT_EQ(rows, files) << "cache.db against the image files";

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "support/daemon_process.hpp"
+#include "support/disk.hpp"
 #include "support/http_client.hpp"
 #include "support/scripted_origin.hpp"
 #include "support/temp_dir.hpp"
@@ -25,8 +26,8 @@ struct Disk {
   std::string raw;
   std::string qcow2;
 };
-/// Made once in a process. `seed` tells disks apart.
-const Disk& disk(unsigned seed = 1);
+/// Made once in a process; the qcow2 is empty if there is no qemu-img.
+const Disk& disk();
 
 class World {
  public:
@@ -52,8 +53,6 @@ class World {
 
   std::filesystem::path volume_file(const std::string& volume_id) const;
   std::vector<std::string> volume_files() const;
-  /// Exactly the size, the disk's bytes at its start, zeroes behind.
-  testing::AssertionResult holds(const std::filesystem::path& file, const std::string& raw, int size_gb) const;
 
   /// No volume on its way, each row with its file and each file with its row, every file whole, quotas that add up, no
   /// strays, nothing left in scratch directories. `raw` is what every volume holds.

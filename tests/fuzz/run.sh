@@ -1,0 +1,40 @@
+#!/bin/bash
+# run.sh FUZZER NAME [libFuzzer options]: makes the seeds for NAME in a temporary directory, adds what is kept in
+# tests/fuzz/kept/NAME (inputs that once failed), and runs FUZZER from there. What it finds is left beside the fuzzer.
+set -eu
+fuzzer=$(readlink -f "$1") name=$2
+shift 2
+here=$(dirname "$(readlink -f "$0")")
+corpus=$(mktemp -d "${TMPDIR:-/tmp}/fuzz-$name.XXXXXX")
+trap 'rm -rf "$corpus"' EXIT
+
+case $name in
+  config)
+    cp "$here/../../cinder.conf.sample" "$corpus/"
+    printf '[DEFAULT]\nlog_dir = $state_path/x\nenabled_backends = a, b\n[a]\nvolume_driver = file\n' >"$corpus/small"
+    ;;
+  inspect)
+    # Small clusters make small files, in which a changed byte is more often one that matters.
+    head -c 20000 /dev/urandom >"$corpus/raw"
+    truncate -s 65536 "$corpus/raw"
+    for how in "qcow2 -o cluster_size=512" "qcow2 -o compat=0.10,cluster_size=512" "qcow2 -c -o cluster_size=4096" \
+      "qcow2 -c -o compression_type=zstd,cluster_size=4096" "vpc -o subformat=dynamic" "vpc -o subformat=fixed" \
+      "vdi" "vmdk" "vmdk -o subformat=streamOptimized"; do
+      # shellcheck disable=SC2086
+      qemu-img convert -f raw -O $how "$corpus/raw" "$corpus/$(tr -c 'a-z0-9\n' _ <<<"$how")"
+    done
+    ;;
+  requests)
+    printf '{"volume": {"size": 1, "imageRef": "b8a4849c-1537-4574-badd-90de38482b5a", "metadata": {"a": "b"}}}' >"$corpus/create"
+    printf '{"backend": "b", "name": "volume-1", "size_gb": 10, "image_id": "b8a4849c-1537-4574-badd-90de38482b5a", "deadline_ms": 5}' >"$corpus/hook"
+    printf '{"quota_set": {"volumes": 3, "gigabytes": "-1"}}' >"$corpus/quota"
+    printf 'bytes=0-99' >"$corpus/range"
+    printf 'volume 3.65' >"$corpus/version"
+    printf 'http://[::1]:9292/image' >"$corpus/url"
+    ;;
+  image_record)
+    printf '{"id": "b8a4849c-1537-4574-badd-90de38482b5a", "name": "n", "status": "active", "size": 4096, "virtual_size": null, "min_disk": 1, "min_ram": 0, "disk_format": "qcow2", "container_format": "bare", "checksum": "d41d8cd98f00b204e9800998ecf8427e", "os_hash_algo": "sha512", "os_hash_value": "cf83", "updated_at": "2026-11-22T21:32:44Z", "os_distro": "debian", "tags": []}' >"$corpus/record"
+    ;;
+esac
+if [ -d "$here/kept/$name" ]; then cp "$here/kept/$name/"* "$corpus/"; fi
+"$fuzzer" -artifact_prefix="$(dirname "$fuzzer")/$name-" -print_final_stats=1 "$@" "$corpus"
