@@ -9,27 +9,47 @@ namespace {
 constexpr std::uint64_t mib = base::mib;
 
 bool speaks_of_space(const std::string& text) {
-  return text.find("No space left") != text.npos || text.find("no room") != text.npos ||
-         text.find("free") != text.npos || text.find("full") != text.npos;
+  return text.find("No space left") != text.npos || text.find("fit neither") != text.npos ||
+         text.find("no room") != text.npos || text.find("free") != text.npos || text.find("full") != text.npos;
 }
 
-TEST(VolumeSpace, AFullCacheDirectoryPassesImagesThroughAndKeepsNoVolumeFromBeingTriedAgain) {
+TEST(VolumeSpace, AFullCacheDirectoryCostsNobodyAnImageOrAVolume) {
   TinyFs tiny;
   Daemon daemon({.cache_dir = tiny / "images"});
   const std::string raw = sparse_disk();
   const auto image = add_image(daemon, raw);
   tiny.fill_up(4 * mib);
   const auto passed = daemon.image("GET", file_path(image));
-  EXPECT_TRUE(passed.status == 200 && passed.complete && passed.body == raw) << "the client gets it all the same";
+  EXPECT_TRUE(passed.status == 200 && passed.complete && passed.body == raw) << "it is passed through";
+  const auto id = daemon.create(image);
+  EXPECT_EQ(daemon.settle(id), "available") << reason(daemon, id);
+  EXPECT_TRUE(holds(daemon.volume_file(id), raw, 1));
   EXPECT_FALSE(daemon.service->images().is_cached(image));
   EXPECT_TRUE(files_in(tiny / "images/incomplete").empty());
+  EXPECT_TRUE(files_in(daemon.directory / "state/conversion").empty());
 
+  tiny.release();
+  EXPECT_EQ(daemon.image("GET", file_path(image)).body, raw);
+  while (daemon.counters().fills_in_flight != 0) std::this_thread::yield();
+  EXPECT_TRUE(daemon.service->images().is_cached(image));
+}
+
+TEST(VolumeSpace, WhereAnImageFitsNowhereTheVolumeSaysSoAndNothingOfItStays) {
+  TinyFs tiny;
+  Daemon daemon(
+      {.defaults = "image_conversion_dir = " + (tiny / "conversion").native() + "\n", .cache_dir = tiny / "images"});
+  const std::string raw = sparse_disk();
+  const auto image = add_image(daemon, raw);
+  tiny.fill_up(4 * mib);
+  const std::uint64_t free_before = tiny.free_bytes();
   const auto id = daemon.create(image);
   EXPECT_EQ(daemon.settle(id), "error");
   EXPECT_TRUE(speaks_of_space(reason(daemon, id))) << reason(daemon, id);
   EXPECT_EQ(daemon.volume_files(), 0U);
   expect_no_image_volume(daemon);
   EXPECT_TRUE(files_in(tiny / "images/incomplete").empty());
+  EXPECT_TRUE(files_in(tiny / "conversion").empty());
+  EXPECT_GE(tiny.free_bytes() + mib / 2, free_before);
 
   tiny.release();
   const auto again = daemon.create(image);
