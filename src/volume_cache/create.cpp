@@ -267,7 +267,10 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_from_image_volume(
     CloneSpec clone{.source = VolumeId{image_volume->name},
                     .target = VolumeId{begun.volume.name},
                     .size_bytes = begun.volume.size_gb * base::gib};
-    cloned = co_await begun.backend->create_cloned_volume(std::move(clone));
+    cloned = co_await begun.backend->create_cloned_volume(clone);
+    if (!cloned && cloned.error().code == Errc::no_space &&
+        co_await free_space(*begun.backend, image_volume->virtual_size_bytes))
+      cloned = co_await begun.backend->create_cloned_volume(std::move(clone));
     if (cloned) {
       base::crash_point("clone.done");
       const base::WallTime now = clock.now();
@@ -312,8 +315,15 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_uncached(CreationP
   IMAGECACHE_CO_TRY(const std::unique_ptr<ImageFile> disk,
                     co_await open_disk(std::move(opened), stop, creation->steps));
   creation->touched = true;
-  IMAGECACHE_CO_CHECK(co_await begun.backend->create_volume(name, begun.volume.size_gb * base::gib));
-  IMAGECACHE_CO_CHECK(co_await begun.backend->copy_image_to_volume(*disk, name, stop));
+  for (bool may_make_room = true;; may_make_room = false) {
+    IMAGECACHE_CO_CHECK(co_await begun.backend->create_volume(name, begun.volume.size_gb * base::gib));
+    Result<void> copied = co_await begun.backend->copy_image_to_volume(*disk, name, stop);
+    if (copied) break;
+    if (copied.error().code != Errc::no_space || !may_make_room) co_return std::unexpected(std::move(copied).error());
+    IMAGECACHE_CO_CHECK(co_await begun.backend->delete_volume(name));
+    if (!co_await free_space(*begun.backend, disk->virtual_size_bytes()))
+      co_return std::unexpected(std::move(copied).error());
+  }
   co_return Made{.outcome = Outcome::uncached, .source_volume_id = {}};
 }
 

@@ -140,6 +140,19 @@ std::optional<std::vector<BasePtr>> VolumeCache::Impl::victims_for_quota(
   return victims;
 }
 
+Task<bool> VolumeCache::Impl::free_space(const Backend& of, std::uint64_t bytes) {
+  std::uint64_t freed_bytes = 0;
+  std::vector<BasePtr> victims = index.take_oldest(
+      of.options().name,
+      [&freed_bytes, bytes](const Base& victim) {
+        freed_bytes += victim.virtual_size_bytes;
+        return freed_bytes >= bytes;
+      },
+      true);
+  if (victims.empty()) co_return false;
+  co_return (co_await evict_all(std::move(victims), "the backend is full")).has_value();
+}
+
 Task<Result<void>> VolumeCache::Impl::evict_all(std::vector<BasePtr> image_volumes, std::string why) {
   Result<void> all;
   for (const BasePtr& image_volume : image_volumes) {

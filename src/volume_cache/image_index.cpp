@@ -131,7 +131,7 @@ void ImageIndex::unreserve(const std::string& backend_name, std::uint64_t size_g
 }
 
 std::vector<BasePtr> ImageIndex::take_oldest(const std::string& backend_name,
-                                             const std::function<bool(const Base&)>& enough) {
+                                             const std::function<bool(const Base&)>& enough, bool idle_only) {
   const std::lock_guard lock(mutex_);
   struct Run {
     std::list<BasePtr>::const_iterator next, end;
@@ -144,9 +144,11 @@ std::vector<BasePtr> ImageIndex::take_oldest(const std::string& backend_name,
   std::vector<BasePtr> victims;
   while (!runs.empty()) {
     const auto oldest = std::ranges::min_element(runs, {}, [](const Run& run) { return (*run.next)->last_used; });
-    victims.push_back(*oldest->next);
+    const BasePtr candidate = *oldest->next;
     if (++oldest->next == oldest->end) runs.erase(oldest);
-    if (!enough(*victims.back())) continue;
+    if (idle_only && candidate->users != 0) continue;
+    victims.push_back(candidate);
+    if (!enough(*candidate)) continue;
     for (const BasePtr& victim : victims) start_evicting(backends_[victim->backend], victim);
     return victims;
   }

@@ -79,8 +79,10 @@ class ImageIndex {
                                                 const Limits& limits);
   void unreserve(const std::string& backend, std::uint64_t size_gb);
   /// Marks the least recently used as evicting, one after the other, until `enough` (called with each that is taken)
-  /// says so; none if it never does. All backends where `backend` is empty.
-  std::vector<BasePtr> take_oldest(const std::string& backend, const std::function<bool(const Base&)>& enough);
+  /// says so; none if it never does. All backends where `backend` is empty. `idle_only` passes over those with a clone
+  /// in flight, so that who holds a use may evict others without waiting for somebody who waits for him.
+  std::vector<BasePtr> take_oldest(const std::string& backend, const std::function<bool(const Base&)>& enough,
+                                   bool idle_only = false);
 
   /// False if it is being evicted already, or gone.
   bool mark_evicting(const BasePtr& image_volume);

@@ -174,6 +174,8 @@ struct VolumeCache::Impl {
   /// Waits for its clones in flight, then deletes it. Already gone is a success; several at once is fine.
   Task<Result<void>> evict(BasePtr image_volume, std::string why);
   Task<Result<void>> evict_marked(BasePtr image_volume, std::string why);
+  /// Lets idle image-volumes go that hold at least that much, if there are such; false: nothing was freed.
+  Task<bool> free_space(const Backend& of, std::uint64_t bytes);
   Task<Result<void>> evict_all(std::vector<BasePtr> image_volumes, std::string why);
   /// Nothing: evicting would not help.
   std::optional<std::vector<BasePtr>> victims_for_quota(const Volume& row,

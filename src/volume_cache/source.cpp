@@ -52,8 +52,7 @@ Task<Result<VolumeCache::Impl::Opened>> VolumeCache::Impl::fetch_and_inspect(con
   if (!opened_reader) {
     const Errc code = opened_reader.error().code;
     // No room for it in the cache, or another program is writing it there.
-    if (code != Errc::no_space && code != Errc::conflict)
-      co_return std::unexpected(std::move(opened_reader).error());
+    if (code != Errc::no_space && code != Errc::conflict) co_return std::unexpected(std::move(opened_reader).error());
     base::log::info(room_name, &context, "{}; it is fetched for this once", opened_reader.error().message);
     IMAGECACHE_CO_TRY(base::Fd file,
                       co_await images.fetch_uncached(image, context, options.convert.conversion_dir.native(), stop));

@@ -66,6 +66,28 @@ TEST_F(Room, WhatCanNeverFitEvictsNothingAndIsMadeWithout) {
   EXPECT_EQ(kept(), std::set{a});
 }
 
+TEST_F(Room, AFullBackendLetsAnIdleOneGoForAClone) {
+  start();
+  const auto a = image('a'), b = image('b');
+  ASSERT_TRUE(create_later(a));
+  ASSERT_TRUE(create_later(b));
+  driver().fail_call(test::FaultDriver::Op::clone, {Errc::no_space, "No space left on device"});
+  const auto created = create_later(b);
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(kept(), std::set{b}) << "its own source is in use and stays";
+}
+
+TEST_F(Room, AFullBackendWithNothingIdleSaysSo) {
+  start();
+  const auto a = image('a');
+  ASSERT_TRUE(create_later(a));
+  driver().fail_call(test::FaultDriver::Op::clone, {Errc::no_space, "No space left on device"});
+  const auto refused = create_later(a);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::no_space);
+  EXPECT_EQ(kept(), std::set{a});
+}
+
 TEST_F(Room, APinnedOneStays) {
   backend_options_["fast"].image_volume_cache_max_count = 2;
   start();
