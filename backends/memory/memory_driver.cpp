@@ -97,6 +97,7 @@ Result<VolumeStats> MemoryDriver::get_volume_stats() {
 Result<std::vector<VolumeId>> MemoryDriver::list_volumes() {
   const std::scoped_lock lock(mutex_);
   std::vector<VolumeId> names;
+  names.reserve(volumes_.size());
   for (const auto& [name, volume] : volumes_) names.push_back(name);
   return names;
 }
