@@ -39,7 +39,7 @@ def hit(rig, quick):
         warm_up(server.url + path)
         cores.pin(server.pid, cores.server)
 
-    repetitions, seconds = (2, 1.0) if quick else (7, 2.0)
+    repetitions, seconds = (2, 1.0) if quick else (5, 2.0)
     rates, costs, samples = {}, {}, []
     for repetition in range(repetitions):
         for clients in CLIENTS:
