@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 
 #include "backends/file/file_copy.hpp"
+#include "backends/file/volume_writer.hpp"
 #include "base/crash_point.hpp"
 #include "base/text.hpp"
 #include "base/try.hpp"
@@ -43,8 +45,9 @@ Capabilities FileDriver::capabilities() const {
       .clone = reflinks_ ? CloneSupport::copy_on_write : CloneSupport::full_copy,
       .max_concurrency = options_.max_concurrency,
       .clones_per_source = 0,
-      // XFS holds the source's lock for the whole walk over its extents, and waiters make it slower still.
-      .serialize_clones_of_one_source = reflinks_ && is_xfs_,
+      // Only the sharing itself wants to be one at a time (share_source), not the syncs behind it, which gain from
+      // company.
+      .serialize_clones_of_one_source = false,
   };
 }
 
@@ -124,7 +127,7 @@ Result<void> FileDriver::create_cloned_volume(const CloneSpec& clone) {
   IMAGECACHE_TRY(NewFile target, NewFile::open(place(), clone.target.name));
   base::crash_point("clone.created");
   if (reflinks_) {
-    IMAGECACHE_CHECK(reflink(source.get(), target.fd(), clone.target.name));
+    IMAGECACHE_CHECK(share_source(source.get(), target.fd(), clone));
     if (clone.size_bytes > size_of(info)) IMAGECACHE_CHECK(set_size(target.fd(), clone.size_bytes, clone.target));
   } else {
     IMAGECACHE_CHECK(set_size(target.fd(), clone.size_bytes, clone.target));
@@ -132,6 +135,13 @@ Result<void> FileDriver::create_cloned_volume(const CloneSpec& clone) {
   }
   base::crash_point("clone.cloned");
   return publish(target, clone.target, reflinks_ ? Durable::metadata_only : Durable::with_data);
+}
+
+Result<void> FileDriver::share_source(int source, int target, const CloneSpec& clone) {
+  if (!is_xfs_) return reflink(source, target, clone.target.name);
+  // XFS holds the source's lock for the whole walk over its extents, and waiters make it slower still.
+  const std::lock_guard turn(source_turns_[std::hash<std::string>()(clone.source.name) % source_turns_.size()]);
+  return reflink(source, target, clone.target.name);
 }
 
 /// True if the volume now has the image's blocks; false if the data must be copied.
@@ -169,11 +179,12 @@ Result<void> FileDriver::copy_image_to_volume(const ImageFile& image, const Volu
     IMAGECACHE_TRY(const struct stat raw_info, base::stat_fd(*raw, volume.name));
     IMAGECACHE_CHECK(check_room_for(static_cast<std::uint64_t>(raw_info.st_blocks) * 512, volume));
   }
+  const VolumeWriter writer(directory_.get(), target.get(), volume.name);
   const auto sink = [&](std::uint64_t offset, std::span<const std::byte> data) -> Result<void> {
     if (offset > size_bytes || data.size() > size_bytes - offset) {
       return fail(Errc::corrupt, volume.name + ": the image has data behind its end");
     }
-    IMAGECACHE_CHECK(base::write_all_at(target.get(), data, offset, volume.name));
+    IMAGECACHE_CHECK(writer.write(offset, data));
     base::crash_point("copy.half");
     return {};
   };

@@ -7,8 +7,10 @@
 // of copy_image_to_volume; and success is told only after the file and its name are on disk.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "backends/file/new_file.hpp"
@@ -53,6 +55,7 @@ class FileDriver final : public Driver {
   bool is_there(const VolumeId& volume) const;
   Result<void> check_room_for(std::uint64_t bytes, const VolumeId& volume) const;
   Result<void> publish(NewFile& file, const VolumeId& volume, Durable durable);
+  Result<void> share_source(int source, int target, const CloneSpec& clone);
   Result<bool> share_image(int image, int target, std::uint64_t volume_size_bytes, const VolumeId& volume) const;
 
   const Options options_;
@@ -62,6 +65,9 @@ class FileDriver final : public Driver {
   bool nameless_ = false;
   bool reflinks_ = false;
   bool is_xfs_ = false;
+
+  // One for each source that is cloned from at the moment; a few sources may share one.
+  std::array<std::mutex, 64> source_turns_;
 };
 
 /// Options: file_volume_dir (required), file_max_concurrency (default 16), file_reflink_max_extents (default 128).
