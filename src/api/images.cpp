@@ -16,6 +16,8 @@ namespace {
 using image_cache::Outcome;
 using image_cache::Reader;
 
+constexpr std::chrono::minutes range_wait{10};
+
 /// "/v2.7/images/x" → "/v2/images/x": glance's version negotiation, seen from outside.
 std::string normalized_path(std::string_view path) {
   if (!path.starts_with("/v2.")) return std::string(path);
@@ -236,6 +238,17 @@ base::Task<void> ImageApi::send(http::Exchange& exchange, Reader reader, base::R
                       .body = {}};
   if (!info.checksum.empty()) head.headers.emplace_back("Content-Md5", info.checksum);
   const RangeRequest range = parse_range(exchange.header("Range"), size);
+  if (outcome != Outcome::hit && range.kind == RangeKind::one) {
+    // A part that ends before the file's end would be complete before its digest is known: wait for the last byte,
+    // which can be read only then.
+    const auto whole = co_await reader.wait_available(size - 1, base::in(range_wait));
+    if (!whole) {
+      counters_.image_errors.fetch_add(1);
+      static_cast<void>(
+          co_await exchange.respond(glance_error(glance_status(whole.error().code), whole.error().message, context)));
+      co_return;
+    }
+  }
   std::uint64_t first = 0;
   std::uint64_t length = size;
   if (range.kind == RangeKind::one) {

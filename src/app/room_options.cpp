@@ -78,6 +78,7 @@ image_cache::Options image_cache_options(const config::Config& config) {
   options.free_space_floor_bytes = config.get_unsigned(own, "free_space_floor");
   options.flush_interval = ms(config, "hit_flush_interval");
   options.clean_interval = ms(config, "clean_interval");
+  options.begin_timeout = ms(config, "fill_wait_timeout");
   options.fill_attempts = small(config, own, "fill_attempts");
   options.hold_back_bytes = config.get_unsigned(own, "hold_back_bytes");
   return options;

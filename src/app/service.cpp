@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
+#include <boost/asio/detached.hpp>
+
 #include "api/api.hpp"
 #include "api/images.hpp"
 #include "app/room_options.hpp"
@@ -37,6 +39,12 @@ std::unique_ptr<identity::Authenticator> make_authenticator(const config::Config
     return identity::make_refusing("auth_strategy = keystone is not served by this version");
   }
   return identity::make_noauth();
+}
+
+/// A client that waits for a slow fill shall not keep a stop beyond its deadline.
+base::Task<void> end_fills_at(image_cache::ImageCache* images, base::Deadline deadline) {
+  co_await base::sleep_until(deadline);
+  images->end_fills();
 }
 
 }  // namespace
@@ -175,6 +183,9 @@ void Service::stop() {
   begin_draining();
   const auto deadline = base::in(parts.drain_timeout);
   // The doors first; then what clients no longer wait for; the status page last, so that the stop can be watched.
+  if (parts.images) {
+    base::asio::co_spawn(parts.io->next(), end_fills_at(parts.images.get(), deadline), base::asio::detached);
+  }
   if (parts.image_server) parts.io->run(parts.image_server->stop(deadline));
   if (parts.volume_server) parts.io->run(parts.volume_server->stop(deadline));
   if (parts.volumes) parts.io->run(parts.volumes->stop(deadline));

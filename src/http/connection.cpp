@@ -1,5 +1,6 @@
 #include "http/connection.hpp"
 
+#include <algorithm>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/read.hpp>
 #include <exception>
@@ -18,6 +19,14 @@ void Watchdog::arm(std::chrono::milliseconds time) {
     self->socket_->close(ignored);
     if (self->also_close_) self->also_close_();
   });
+}
+
+void Watchdog::expire() {
+  disarm();
+  expired_ = true;
+  boost::system::error_code ignored;
+  if (socket_) socket_->close(ignored);
+  if (also_close_) also_close_();
 }
 
 void Watchdog::disarm() {
@@ -48,8 +57,7 @@ void Connection::drain() {
 }
 
 void Connection::close() {
-  boost::system::error_code ignored;
-  socket_.close(ignored);
+  watchdog_->expire();
 }
 
 base::Task<bool> Connection::write(std::string_view data) {
@@ -70,6 +78,7 @@ base::Task<void> Connection::run() {
 
 base::Task<bool> Connection::serve_one() {
   const Limits& limits = shared_.limits;
+  if (draining_ && buffer_.size() == 0) co_return false;
   if (buffer_.size() == 0) {
     // Between requests nothing is held but this frame.
     buffer_.shrink_to_fit();
@@ -100,6 +109,19 @@ base::Task<bool> Connection::serve_one() {
       HeadOptions options{.content_length = refusal.body.size(), .keep_alive = false};
       co_await write(serialize_head(refusal, options) + refusal.body);
     }
+    co_return false;
+  }
+  // Another coding than chunked would frame the body in a way that we do not read; what stands behind it is no request.
+  const auto codings = parser.get().equal_range(beast::http::field::transfer_encoding);
+  const bool only_chunked = std::all_of(codings.first, codings.second, [](const auto& field) {
+    return equals_ignoring_case({field.value().data(), field.value().size()}, "chunked");
+  });
+  if (!only_chunked) {
+    const Response refusal{.status = 501,
+                           .headers = {{"Content-Type", "text/plain"}},
+                           .body = "Of the transfer codings only chunked is understood.\n"};
+    co_await write(serialize_head(refusal, {.content_length = refusal.body.size(), .keep_alive = false}) +
+                   refusal.body);
     co_return false;
   }
   shared_.counters.http_requests.fetch_add(1, std::memory_order_relaxed);

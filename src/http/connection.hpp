@@ -41,6 +41,8 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
   explicit Watchdog(Socket& socket) : timer_(socket.get_executor()), socket_(&socket) {}
   void arm(std::chrono::milliseconds time);
   void disarm();
+  /// As if time were up now.
+  void expire();
   /// The socket is about to go; nothing will be closed any more.
   void forget();
   /// Also to be closed when time is up, e.g. an upstream connection; nullptr takes it back.

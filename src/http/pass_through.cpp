@@ -86,10 +86,14 @@ base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& 
   }
 
   beast::flat_buffer buffer;
-  auto answer = std::make_unique<ResponseParser>();
-  answer->body_limit(boost::none);
-  answer->header_limit(64 * 1024);
-  if (method_ == "HEAD") answer->skip(true);
+  const auto new_parser = [&] {
+    auto parser = std::make_unique<ResponseParser>();
+    parser->body_limit(boost::none);
+    parser->header_limit(64 * 1024);
+    if (method_ == "HEAD") parser->skip(true);
+    return parser;
+  };
+  auto answer = new_parser();
   auto scratch = std::make_unique<std::array<char, 65536>>();
 
   bool send_body = has_request_body;
@@ -101,8 +105,7 @@ base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& 
     }
     if (answer->get().result_int() == 100) {
       continued_ = true;
-      answer = std::make_unique<ResponseParser>();
-      answer->body_limit(boost::none);
+      answer = new_parser();
       if (!co_await connection_.write("HTTP/1.1 100 Continue\r\n\r\n"))
         co_return fail(Errc::cancelled, "the client is gone");
     } else {
@@ -126,10 +129,9 @@ base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& 
       if (auto [error, n] = co_await beast::http::async_read_header(upstream, buffer, *answer, use_tuple); error) {
         co_return unreachable("waiting for the answer", error);
       }
-      if (answer->get().result_int() != 100) break;
-      answer = std::make_unique<ResponseParser>();
-      answer->body_limit(boost::none);
-      if (method_ == "HEAD") answer->skip(true);
+      // 100, 102 and 103 announce the answer, they are none.
+      if (answer->get().result_int() / 100 != 1 || answer->get().result_int() == 101) break;
+      answer = new_parser();
     }
   }
   connection_.watchdog_->disarm();

@@ -110,7 +110,8 @@ Result<void> Fill::open_partial() {
 Result<void> Fill::receive(base::BlockingPool& digest_pool) {
   counters_.fills_started.fetch_add(1);
   if (auto opened = open_partial(); !opened) {
-    if (opened.error().code == Errc::no_space) static_cast<void>(base::remove_file(layout_.incomplete(info_.id)));
+    if (opened.error().code == Errc::no_space || !resume_)
+      static_cast<void>(base::remove_file(layout_.incomplete(info_.id)));
     return opened;
   }
   if (resume_) {

@@ -33,13 +33,14 @@
 namespace imagecache::image_cache {
 
 struct Options {
-  std::string directory;                           ///< image_cache_dir
-  std::string sqlite_db = "cache.db";              ///< image_cache_sqlite_db
-  std::uint64_t max_size_bytes = 10ULL << 30;      ///< image_cache_max_size; 0: nothing is cached
-  std::chrono::seconds stall_time{86400};          ///< image_cache_stall_time
-  std::uint64_t free_space_floor_bytes = 0;        ///< left free on the file system, whatever the limit says
-  std::chrono::milliseconds flush_interval{5000};  ///< how often hits and last-used are written
-  unsigned fill_attempts = 5;                      ///< how often a broken transfer is taken up again
+  std::string directory;                            ///< image_cache_dir
+  std::string sqlite_db = "cache.db";               ///< image_cache_sqlite_db
+  std::uint64_t max_size_bytes = 10ULL << 30;       ///< image_cache_max_size; 0: nothing is cached
+  std::chrono::seconds stall_time{86400};           ///< image_cache_stall_time
+  std::uint64_t free_space_floor_bytes = 0;         ///< left free on the file system, whatever the limit says
+  std::chrono::milliseconds flush_interval{5000};   ///< how often hits and last-used are written
+  unsigned fill_attempts = 5;                       ///< how often a broken transfer is taken up again
+  std::chrono::milliseconds begin_timeout{600000};  ///< for a fill to get its turn and the origin to begin
   std::chrono::milliseconds fill_retry_pause{1000};
   std::uint64_t hold_back_bytes = 1 << 20;           ///< readable only once the digest is known
   std::chrono::milliseconds clean_interval{300000};  ///< how often clean() runs by itself
@@ -149,6 +150,8 @@ class ImageCache {
   /// Writes what touch() gathered. Also done every flush_interval and at the end.
   base::Task<Result<void>> flush();
 
+  /// Starts no more fills and ends those that run; whoever reads along gets an error.
+  void end_fills();
   /// Ends the fills (their partial files stay to be resumed) and writes what is unwritten. Call before destroying.
   base::Task<void> stop(base::Deadline deadline);
 

@@ -61,6 +61,8 @@ struct ImageCache::Impl {
   std::map<std::string, Partial> partials;  // left behind by an earlier fill, not being written
   bool stopping = false;
 
+  std::mutex flush_mutex;  // one flush at a time, in the order of the changes; taken before mutex
+
   base::Signal fills_changed;
   base::Signal stop_signal;
   base::TaskGroup background;
@@ -70,13 +72,15 @@ struct ImageCache::Impl {
   /// The published file of that content, verified again if it is not the one that was published; nullopt if there is
   /// none (any more). Blocks.
   Result<std::optional<base::Fd>> open_published(const origin::ImageInfo& info);
-  base::Task<Result<Reader>> open_described(origin::ImageInfo info, base::RequestContext context);
+  /// `deadline` is for the origin to begin.
+  base::Task<Result<Reader>> open_described(origin::ImageInfo info, base::RequestContext context,
+                                            base::Deadline deadline);
   Result<std::shared_ptr<Fill>> join_or_start_fill(const origin::ImageInfo& info, const base::RequestContext& context,
                                                    bool& joined);
 
   // publish.cpp
-  void run_fill(const std::shared_ptr<Fill>& fill, const std::vector<std::string>& victims);
-  Result<void> publish(Fill& fill);
+  void run_fill(const std::shared_ptr<Fill>& fill);
+  Result<void> publish(Fill& fill, bool& room_is_released);
   /// Evicts until `bytes` more fit under the limit; call with the mutex held. The victims' files are still to be
   /// removed.
   Result<std::vector<std::string>> make_room(const std::string& for_id, std::uint64_t bytes);
@@ -85,7 +89,7 @@ struct ImageCache::Impl {
   void remove_later(std::vector<std::string> ids);
   /// Takes a file out of the cache; with a reason it is kept in invalid/ for people to look at.
   void invalidate(const std::string& id, std::string_view reason);
-  void end_fill(const Fill& fill);
+  void end_fill(const Fill& fill, bool room_is_released);
 
   // maintain.cpp
   Result<void> flush_now();

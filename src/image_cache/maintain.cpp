@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 struct FoundFile {
   std::string name;
   std::uint64_t bytes = 0;
+  std::uint64_t allocated_bytes = 0;  // never less than bytes
   double mtime = 0;
 };
 
@@ -33,6 +34,7 @@ Result<std::vector<FoundFile>> files_in(const fs::path& directory) {
     found.push_back(
         {.name = it->path().filename().native(),
          .bytes = static_cast<std::uint64_t>(status.st_size),
+         .allocated_bytes = static_cast<std::uint64_t>(std::max(status.st_size, status.st_blocks * 512)),
          .mtime = static_cast<double>(status.st_mtim.tv_sec) + static_cast<double>(status.st_mtim.tv_nsec) / 1e9});
   }
   if (error) return fail(Errc::internal, directory.native() + ": " + error.message());
@@ -95,8 +97,8 @@ Result<void> ImageCache::recover() {
   for (const auto& file : incomplete) {
     const auto key = partial_keys.find(file.name);
     if (key == partial_keys.end()) continue;  // another program's, or stale: clean() knows
-    impl.partials[file.name] = {.content_key = key->second, .bytes = file.bytes};
-    impl.entries.reserve(file.bytes);
+    impl.partials[file.name] = {.content_key = key->second, .bytes = file.allocated_bytes};
+    impl.entries.reserve(file.allocated_bytes);
   }
   impl.update_gauges();
   base::log::info(
@@ -125,16 +127,16 @@ base::Task<Result<origin::ImageInfo>> ImageCache::describe(std::string image_id,
 
 base::Task<Result<Reader>> ImageCache::open(std::string image_id, base::RequestContext context) {
   IMAGECACHE_CO_TRY(origin::ImageInfo info, co_await describe(std::move(image_id), context));
-  co_return co_await impl_->open_described(std::move(info), std::move(context));
+  co_return co_await impl_->open_described(std::move(info), std::move(context), base::in(impl_->options.begin_timeout));
 }
 
 base::Task<Result<Reader>> ImageCache::open_described(origin::ImageInfo info, base::RequestContext context) {
-  co_return co_await impl_->open_described(std::move(info), std::move(context));
+  co_return co_await impl_->open_described(std::move(info), std::move(context), base::in(impl_->options.begin_timeout));
 }
 
 base::Task<Result<Reader>> ImageCache::fetch(origin::ImageInfo info, base::RequestContext context,
                                              base::Deadline deadline) {
-  IMAGECACHE_CO_TRY(Reader reader, co_await impl_->open_described(std::move(info), std::move(context)));
+  IMAGECACHE_CO_TRY(Reader reader, co_await impl_->open_described(std::move(info), std::move(context), deadline));
   const std::uint64_t size = reader.size_bytes().value_or(0);
   IMAGECACHE_CO_TRY(std::uint64_t available, co_await reader.wait_available(0, deadline));
   while (available < size) {
@@ -186,7 +188,7 @@ base::Task<Result<void>> ImageCache::Impl::fetch_without_reader(std::string imag
   counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
   auto ask = [&] { return origin.describe(image_id, context); };
   IMAGECACHE_CO_TRY(origin::ImageInfo info, co_await base::offload(pool, ask));
-  IMAGECACHE_CO_TRY(Reader reader, co_await open_described(std::move(info), context));
+  IMAGECACHE_CO_TRY(Reader reader, co_await open_described(std::move(info), context, base::never));
   IMAGECACHE_CO_TRY(std::uint64_t available, co_await reader.wait_available(0, base::never));
   while (available < reader.size_bytes().value_or(0)) {
     IMAGECACHE_CO_TRY(available, co_await reader.wait_available(available, base::never));
@@ -330,6 +332,7 @@ base::Task<Result<Removed>> ImageCache::clean() {
 }
 
 Result<void> ImageCache::Impl::flush_now() {
+  const std::lock_guard one_at_a_time(flush_mutex);
   Changes changes;
   {
     const std::lock_guard lock(mutex);
@@ -377,13 +380,15 @@ base::Task<void> ImageCache::Impl::clean_loop() {
   }
 }
 
+void ImageCache::end_fills() {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->stopping = true;
+  for (auto& [id, fill] : impl_->fills) fill->request_stop();
+}
+
 base::Task<void> ImageCache::stop(base::Deadline deadline) {
   Impl& impl = *impl_;
-  {
-    const std::lock_guard lock(impl.mutex);
-    impl.stopping = true;
-    for (auto& [id, fill] : impl.fills) fill->request_stop();
-  }
+  end_fills();
   impl.stop_signal.notify();
   for (;;) {
     const auto seen = impl.fills_changed.version();

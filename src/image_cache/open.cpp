@@ -134,6 +134,7 @@ Result<std::shared_ptr<Fill>> ImageCache::Impl::join_or_start_fill(const origin:
   const std::string key = info.content_key();
   std::shared_ptr<Fill> fill;
   std::vector<std::string> victims;
+  bool resume = false;
   {
     const std::lock_guard lock(mutex);
     if (stopping) return fail(Errc::unavailable, "the image cache is stopping");
@@ -145,9 +146,13 @@ Result<std::shared_ptr<Fill>> ImageCache::Impl::join_or_start_fill(const origin:
       running->second->add_context(context);
       return running->second;
     }
+    if (const Entry* entry = entries.find(info.id); entry && entry->verified && entry->verified->content_key == key) {
+      return std::shared_ptr<Fill>();  // published since the caller looked
+    }
     joined = false;
-    bool resume = false;
+    std::optional<Partial> former;
     if (const auto partial = partials.find(info.id); partial != partials.end()) {
+      former = partial->second;
       resume = partial->second.content_key == key;
       entries.release(partial->second.bytes);
       partials.erase(partial);
@@ -160,7 +165,15 @@ Result<std::shared_ptr<Fill>> ImageCache::Impl::join_or_start_fill(const origin:
                     "image " + info.id + ": another program is writing " + layout.incomplete(info.id).native());
       }
     }
-    IMAGECACHE_TRY(victims, make_room(info.id, *info.size_bytes));
+    auto room = make_room(info.id, *info.size_bytes);
+    if (!room) {
+      if (former) {
+        entries.reserve(former->bytes);
+        partials[info.id] = std::move(*former);
+      }
+      return std::unexpected(std::move(room).error());
+    }
+    victims = std::move(*room);
     entries.reserve(*info.size_bytes);
     fill = std::make_shared<Fill>(options, layout, origin, counters, info, context, resume);
     fills[info.id] = fill;
@@ -168,16 +181,18 @@ Result<std::shared_ptr<Fill>> ImageCache::Impl::join_or_start_fill(const origin:
     update_gauges();
   }
   fills_changed.notify();
-  if (!fill_pool.post([this, fill, victims] { run_fill(fill, victims); })) {
-    remove_files(victims, true);
+  remove_files(victims, true);
+  if (!fill_pool.post([this, fill] { run_fill(fill); })) {
+    if (!resume) static_cast<void>(base::remove_file(layout.incomplete(info.id)));
     fill->finish(fail(Errc::busy, "too many fills are waiting, try again later"));
-    end_fill(*fill);
+    end_fill(*fill, false);
     return fail(Errc::busy, "image " + info.id + ": too many fills are waiting, try again later");
   }
   return fill;
 }
 
-base::Task<Result<Reader>> ImageCache::Impl::open_described(origin::ImageInfo info, base::RequestContext context) {
+base::Task<Result<Reader>> ImageCache::Impl::open_described(origin::ImageInfo info, base::RequestContext context,
+                                                            base::Deadline deadline) {
   if (!base::is_safe_name(info.id) || info.id == options.sqlite_db) {
     co_return fail(Errc::invalid_argument, "image '" + info.id + "': not an id that can be cached");
   }
@@ -188,15 +203,18 @@ base::Task<Result<Reader>> ImageCache::Impl::open_described(origin::ImageInfo in
   auto state = std::make_unique<Reader::State>();
   state->info = info;
   state->size_bytes = *info.size_bytes;
-  IMAGECACHE_CO_TRY(std::optional<base::Fd> file, co_await base::offload(pool, [&] { return open_published(info); }));
-  if (file) {
-    state->outcome = Outcome::hit;
-    state->file = std::move(*file);
-    co_return Reader(std::move(state));
-  }
   bool joined = false;
-  IMAGECACHE_CO_TRY(state->fill,
-                    co_await base::offload(pool, [&] { return join_or_start_fill(info, context, joined); }));
+  // Again where a fill ended between the two looks: then the file is there.
+  while (!state->fill) {
+    IMAGECACHE_CO_TRY(std::optional<base::Fd> file, co_await base::offload(pool, [&] { return open_published(info); }));
+    if (file) {
+      state->outcome = Outcome::hit;
+      state->file = std::move(*file);
+      co_return Reader(std::move(state));
+    }
+    IMAGECACHE_CO_TRY(state->fill,
+                      co_await base::offload(pool, [&] { return join_or_start_fill(info, context, joined); }));
+  }
   state->outcome = joined ? Outcome::collapsed : Outcome::miss;
   // Until the origin's answer is known there is still a way to tell the client properly.
   Fill& fill = *state->fill;
@@ -204,7 +222,9 @@ base::Task<Result<Reader>> ImageCache::Impl::open_described(origin::ImageInfo in
     const auto seen = fill.changed().version();
     if (const auto error = fill.error()) co_return std::unexpected(*error);
     if (fill.state() != Fill::State::queued) break;
-    co_await fill.changed().wait_past(seen);
+    if (!co_await fill.changed().wait_past(seen, deadline)) {
+      co_return fail(Errc::timeout, "image " + state->info.id + ": the origin has not begun to send it in time");
+    }
   }
   state->epoch = fill.epoch();
   co_return Reader(std::move(state));

@@ -19,7 +19,12 @@ void ImageCache::Impl::update_gauges() {
 
 void ImageCache::Impl::remove_files(const std::vector<std::string>& ids, bool evicted) {
   for (const auto& id : ids) {
-    // An eviction may have raced with a new fill of the same image, whose files are not ours to remove.
+    {
+      // It may have been asked for and be kept again meanwhile.
+      const std::lock_guard lock(mutex);
+      if (entries.find(id)) continue;
+    }
+    // An eviction may have raced with a new fill of the same image, whose part is not ours to remove.
     const auto removed = base::remove_file(layout.file(id));
     if (!removed) base::log::warning("image_cache", nullptr, "{}", removed.error().message);
     {
@@ -53,14 +58,17 @@ void ImageCache::Impl::invalidate(const std::string& id, std::string_view reason
   static_cast<void>(base::rename_durably(layout.file(id), layout.invalid(id)));
 }
 
-void ImageCache::Impl::end_fill(const Fill& fill) {
+void ImageCache::Impl::end_fill(const Fill& fill, bool room_is_released) {
+  // What may be gone on with keeps its room; anything else must not stay, for its blocks are allocated whatever its
+  // size. The fill is still in `fills`, so nobody else touches its file.
+  struct stat status{};
+  const auto part = layout.incomplete(fill.info().id);
+  const bool keep = fill.error() && ::stat(part.c_str(), &status) == 0 && status.st_size > 0;
+  if (!keep) static_cast<void>(base::remove_file(part));
   {
     const std::lock_guard lock(mutex);
-    entries.release(fill.size_bytes());
-    // What may be gone on with keeps its room.
-    const auto error = fill.error();
-    struct stat status{};
-    if (error && ::stat(layout.incomplete(fill.info().id).c_str(), &status) == 0 && status.st_size > 0) {
+    if (!room_is_released) entries.release(fill.size_bytes());
+    if (keep) {
       const Partial partial{.content_key = fill.info().content_key(), .bytes = fill.size_bytes()};
       partials[fill.info().id] = partial;
       entries.reserve(partial.bytes);
@@ -72,16 +80,16 @@ void ImageCache::Impl::end_fill(const Fill& fill) {
   fills_changed.notify();
 }
 
-void ImageCache::Impl::run_fill(const std::shared_ptr<Fill>& fill, const std::vector<std::string>& victims) {
+void ImageCache::Impl::run_fill(const std::shared_ptr<Fill>& fill) {
   const std::string& id = fill->info().id;
-  remove_files(victims, true);
+  bool room_is_released = false;
   auto outcome = ledger->begin_partial(id, fill->info().content_key());
   if (!outcome) {
     // Without the ledger a crash costs the part that was fetched, no more.
     base::log::warning("image_cache", nullptr, "{}", outcome.error().message);
   }
   outcome = fill->receive(digest_pool);
-  if (outcome) outcome = publish(*fill);
+  if (outcome) outcome = publish(*fill, room_is_released);
   if (outcome) {
     counters.fills_completed.fetch_add(1);
     base::log::info("image_cache", nullptr, "image {}: {} fetched from {}, verified and kept", id,
@@ -91,10 +99,10 @@ void ImageCache::Impl::run_fill(const std::shared_ptr<Fill>& fill, const std::ve
     base::log::warning("image_cache", nullptr, "{}", outcome.error().message);
   }
   fill->finish(std::move(outcome));
-  end_fill(*fill);
+  end_fill(*fill, room_is_released);
 }
 
-Result<void> ImageCache::Impl::publish(Fill& fill) {
+Result<void> ImageCache::Impl::publish(Fill& fill, bool& room_is_released) {
   const std::string& id = fill.info().id;
   const auto give_up = [&](std::unexpected<Error> problem) {
     static_cast<void>(base::remove_file(layout.incomplete(id)));
@@ -116,6 +124,9 @@ Result<void> ImageCache::Impl::publish(Fill& fill) {
     entries.put(id,
                 {.size_bytes = fill.size_bytes(), .last_accessed = now(), .last_modified = now(), .verified = verified},
                 false);
+    // From here on the file counts, and what was reserved for it no longer.
+    entries.release(fill.size_bytes());
+    room_is_released = true;
     update_gauges();
   }
   // A row that cannot be written now (glance-api holds the file, the disk is full) is written with the next flush.

@@ -79,6 +79,19 @@ TEST_F(ServerTest, WhatIsNoHttpIs400AndASlowHeadEndsTheConnection) {
   EXPECT_EQ(slow.read_head().status, 0);
 }
 
+TEST_F(ServerTest, ATransferCodingThatIsNotReadIsRefusedAndNothingBehindItIsTakenForARequest) {
+  serve(echo);
+  HttpClient client(server->port());
+  client.send(
+      "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: gzip\r\n\r\nPOST / HTTP/1.1\r\nHost: t\r\nContent-Length: "
+      "1\r\n\r\nx");
+  auto answer = client.read_head();
+  EXPECT_EQ(answer.status, 501);
+  client.read_body(answer);
+  EXPECT_EQ(client.read_head().status, 0);
+  EXPECT_EQ(counters.http_requests, 0U);
+}
+
 TEST_F(ServerTest, OneConnectionTooManyIs503) {
   serve(echo, {.max_connections = 1});
   HttpClient first(server->port());

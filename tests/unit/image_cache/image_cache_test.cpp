@@ -337,6 +337,43 @@ TEST(ImageCache, APartWithHolesIsFetchedAnew) {
   EXPECT_EQ(read_file(rig.file(id)), content.bytes());
 }
 
+TEST(ImageCache, AFillThatNeverGotAByteLeavesNothingAndTheNextOneWorks) {
+  Rig rig;
+  const auto content = Content::generated(2 * mib, 31);
+  const auto id = rig.origin.add({.content = content});
+  rig.origin.script(id, [&](ImageScript& s) { s.file.status = 503; });
+  EXPECT_FALSE(rig.get_and_settle(id));
+  EXPECT_FALSE(std::filesystem::exists(rig.file("incomplete/" + id)));
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 0U);
+  rig.origin.script(id, [&](ImageScript& s) { s.file.status.reset(); });
+  EXPECT_EQ(rig.get_and_settle(id).value(), content.bytes());
+}
+
+TEST(ImageCache, APartKeepsItsRoomAndItsUseWhenAnotherFillLeavesNoneForIt) {
+  Rig rig({.max_size_bytes = 7 * mib});
+  const auto content = Content::generated(4 * mib, 32);
+  const auto a = rig.origin.add({.content = content});
+  const auto b = rig.origin.add({.content = Content::generated(3 * mib, 33)});
+  const auto c = rig.origin.add({.content = Content::generated(4 * mib, 34)});
+  rig.origin.script(a, [&](ImageScript& s) { s.file.hang_up_at = 2 * mib; });
+  EXPECT_FALSE(rig.get_and_settle(a));
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 4 * mib);
+  auto gate = std::make_shared<Gate>();
+  rig.origin.script(b, [&](ImageScript& s) { s.file.gates.push_back({mib, gate}); });
+  auto reader = rig.open(b);
+  ASSERT_TRUE(reader);
+  // What is larger than the room beside b takes the part's place only if that helps; the part's own image still fits.
+  rig.origin.script(a, [&](ImageScript& s) { s.file.hang_up_at.reset(); });
+  EXPECT_EQ(rig.get(a).value_or(""), content.bytes());
+  EXPECT_EQ(rig.counters.fills_resumed, 1U);
+  const auto refused = rig.open(c);
+  EXPECT_TRUE(!refused || refused->outcome() == Outcome::miss);
+  gate->open();
+  ASSERT_TRUE(rig.read(*reader));
+  rig.settle();
+  EXPECT_LE(rig.cache->size_bytes(), 7 * mib);
+}
+
 TEST(ImageCache, RemovedImagesLeaveNothing) {
   Rig rig;
   const auto id = rig.origin.add({.content = Content::generated(mib, 27)});
