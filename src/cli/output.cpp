@@ -91,6 +91,7 @@ void Output::print_json(const json& value) {
 void Output::list(const std::vector<Column>& columns, const json& rows) {
   if (format_ == Format::json) return print_json(rows);
   std::vector<TableColumn> headers;
+  headers.reserve(columns.size());
   for (const auto& column : columns)
     headers.push_back({column.header, column.kind != Kind::text && column.kind != Kind::epoch});
   std::vector<std::vector<std::string>> cells;
