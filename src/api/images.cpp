@@ -140,7 +140,7 @@ base::Task<void> ImageApi::handle(http::Exchange& exchange) {
   const std::string url = options_.upstream_urls[turn_++ % options_.upstream_urls.size()];
   std::vector<http::Header> extra;
   if (context.global_request_id.empty()) extra.emplace_back("X-Openstack-Request-Id", context.request_id);
-  const auto status = co_await exchange.pass_through(url, std::move(extra));
+  const auto status = co_await exchange.pass_through({.url = url, .extra = std::move(extra)});
   if (!status) {
     base::log::warning("api", &context, "{} {}: {}", exchange.method(), exchange.path(), status.error().message);
     if (!exchange.answered()) {
@@ -170,7 +170,7 @@ base::Task<void> ImageApi::pass(http::Exchange& exchange, const base::RequestCon
   const std::string url = options_.upstream_urls[turn_++ % options_.upstream_urls.size()];
   std::vector<http::Header> extra;
   if (context.global_request_id.empty()) extra.emplace_back("X-Openstack-Request-Id", context.request_id);
-  const auto status = co_await exchange.pass_through(url, std::move(extra));
+  const auto status = co_await exchange.pass_through({.url = url, .extra = std::move(extra)});
   if (!status && !exchange.answered()) static_cast<void>(co_await exchange.respond(std::move(otherwise)));
 }
 

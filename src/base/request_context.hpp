@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace imagecache::base {
 
@@ -12,6 +13,9 @@ struct RequestContext {
   std::string auth_token;         ///< the caller's X-Auth-Token, passed to the origin as it came; never logged
   std::string user_id;
   std::string project_id;
+  std::string user_domain_id, project_domain_id;
+  std::string system_scope;        ///< "all" for a token of the system
+  std::vector<std::string> roles;  ///< lower-case
   bool is_admin = false;
   /// No credential names project_id, it is a default: the project of a URL may take its place (noauth only).
   bool project_is_default = false;

@@ -101,7 +101,7 @@ class ClientExchange final : public Exchange {
   base::Task<Result<void>> respond(Response response) override;
   base::Task<Result<void>> respond_file(Response head, int fd, std::uint64_t offset_bytes,
                                         std::optional<std::uint64_t> length_bytes, WaitAvailable wait) override;
-  base::Task<Result<unsigned>> pass_through(std::string upstream_url, std::vector<Header> extra) override;
+  base::Task<Result<unsigned>> pass_through(Upstream upstream) override;
 
   /// After the handler: may another request follow on this connection?
   bool may_keep_alive() const;
@@ -114,7 +114,7 @@ class ClientExchange final : public Exchange {
   /// The next part of the request's body, empty at its end.
   base::Task<Result<std::string_view>> read_some_body(std::array<char, 65536>& buffer);
   template <class Stream>
-  base::Task<Result<unsigned>> relay(Stream& upstream, const Url& url, const std::vector<Header>& extra);
+  base::Task<Result<unsigned>> relay(Stream& upstream, const Url& url, const Upstream& passed);
   bool expects_continue() const;
 
   Connection& connection_;

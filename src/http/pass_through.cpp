@@ -52,12 +52,16 @@ std::string chunk_head(std::size_t size) {
 }  // namespace
 
 template <class Stream>
-base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& url, const std::vector<Header>& extra) {
+base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& url, const Upstream& passed) {
   const Limits& limits = connection_.shared_.limits;
   const auto content_length = parser_.content_length();
   const bool has_request_body = parser_.chunked() || (content_length && *content_length > 0);
 
-  std::string head = fmt::format("{} {}{} HTTP/1.1\r\nHost: {}\r\n", method_, url.path, target_, url.authority);
+  const std::vector<Header>& extra = passed.extra;
+  const std::string_view own_host = header("Host");
+  std::string head = fmt::format(
+      "{} {}{} HTTP/1.1\r\nHost: {}\r\n", method_, url.path, passed.target.empty() ? target_ : passed.target,
+      passed.preserve_host && !own_host.empty() ? own_host : std::string_view(url.authority));
   for (const auto& [name, value] : headers()) {
     const bool replaced =
         std::ranges::any_of(extra, [&](const Header& h) { return equals_ignoring_case(h.first, name); });
@@ -186,8 +190,8 @@ base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& 
   co_return status;
 }
 
-base::Task<Result<unsigned>> ClientExchange::pass_through(std::string upstream_url, std::vector<Header> extra) {
-  IMAGECACHE_CO_TRY(const Url url, parse_url(upstream_url));
+base::Task<Result<unsigned>> ClientExchange::pass_through(Upstream upstream) {
+  IMAGECACHE_CO_TRY(const Url url, parse_url(upstream.url));
   auto executor = co_await asio::this_coro::executor;
   Watchdog& watchdog = *connection_.watchdog_;
 
@@ -213,7 +217,7 @@ base::Task<Result<unsigned>> ClientExchange::pass_through(std::string upstream_u
   if (connect_error) co_return fail(Errc::unavailable, url.authority + ": " + connect_error.message());
   boost::system::error_code ignored;
   socket.set_option(tcp::no_delay(true), ignored);
-  if (!url.tls) co_return co_await relay(socket, url, extra);
+  if (!url.tls) co_return co_await relay(socket, url, upstream);
 
   IMAGECACHE_CO_TRY(asio::ssl::context context, make_tls_context(connection_.shared_.upstream_tls));
   asio::ssl::stream<tcp::socket&> tls(socket, context);
@@ -225,7 +229,7 @@ base::Task<Result<unsigned>> ClientExchange::pass_through(std::string upstream_u
   if (auto [error] = co_await tls.async_handshake(asio::ssl::stream_base::client, use_tuple); error) {
     co_return fail(Errc::unavailable, url.authority + ": TLS: " + error.message());
   }
-  co_return co_await relay(tls, url, extra);
+  co_return co_await relay(tls, url, upstream);
 }
 
 }  // namespace imagecache::http

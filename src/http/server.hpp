@@ -54,6 +54,14 @@ struct Response {
 /// is more than `offset`; equal to the end means no more will come.
 using WaitAvailable = std::function<base::Task<Result<std::uint64_t>>(std::uint64_t offset, base::Deadline deadline)>;
 
+/// Where and how a request is passed on.
+struct Upstream {
+  std::string url;              ///< "http://host:9292[/path]"
+  std::string target{};         ///< path and query behind it; empty: the request's own target()
+  std::vector<Header> extra{};  ///< set, in place of the request's own of that name
+  bool preserve_host = false;   ///< the client's Host goes along instead of the URL's, so that links lead back to us
+};
+
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -77,10 +85,10 @@ class Exchange {
   /// failure in the middle ends the connection, so that the client sees that the body is short.
   virtual base::Task<Result<void>> respond_file(Response head, int fd, std::uint64_t offset_bytes,
                                                 std::optional<std::uint64_t> length_bytes, WaitAvailable wait) = 0;
-  /// Passes this request to `upstream_url` + target() and its answer back, both bodies as they come, neither held
-  /// whole. Hop-by-hop headers are dropped, `extra` is set. Returns the answer's status. Errc::unavailable if no answer
+  /// Passes this request on and its answer back, both bodies as they come, neither held whole. Hop-by-hop headers are
+  /// dropped. Returns the answer's status. Errc::unavailable if no answer
   /// came.
-  virtual base::Task<Result<unsigned>> pass_through(std::string upstream_url, std::vector<Header> extra) = 0;
+  virtual base::Task<Result<unsigned>> pass_through(Upstream upstream) = 0;
 };
 
 using Handler = std::function<base::Task<void>(Exchange& exchange)>;

@@ -13,16 +13,23 @@ namespace imagecache::identity {
 
 /// The request headers that bear on identity, as they came; empty where absent.
 struct Presented {
-  std::string_view auth_token;  ///< X-Auth-Token
-  std::string_view request_id;  ///< X-Openstack-Request-Id
+  std::string_view auth_token;     ///< X-Auth-Token
+  std::string_view request_id;     ///< X-Openstack-Request-Id
+  std::string_view service_token;  ///< X-Service-Token
 };
 
-/// Any thread; does not block (an authenticator that must ask a server is asked on a pool by its caller).
+/// Any thread.
 class Authenticator {
  public:
   virtual ~Authenticator() = default;
-  /// The caller, with a fresh request id. Errc::unauthenticated if there is none.
+  /// The caller, with a fresh request id. Errc::unauthenticated if there is none. Blocks where blocks() says so.
   virtual Result<base::RequestContext> authenticate(const Presented& presented) const = 0;
+  /// authenticate() may ask a server: call it on a pool unless remembered() knows the answer.
+  virtual bool blocks() const { return false; }
+  /// The answer, if it can be given without asking anybody. Never blocks.
+  virtual std::optional<base::RequestContext> remembered(const Presented&) const { return std::nullopt; }
+  /// The WWW-Authenticate header of a 401; empty: none.
+  virtual std::string challenge() const { return {}; }
 };
 
 /// `auth_strategy = noauth` as in Cinder: "user:project" makes the caller admin of what it names, the project defaults

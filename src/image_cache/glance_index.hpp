@@ -10,23 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "image_cache/index.hpp"
 #include "imagecache/error.hpp"
 
 namespace imagecache::image_cache {
-
-struct IndexRow {
-  std::string image_id;
-  double last_accessed = 0;  ///< seconds since the epoch, with a fraction
-  double last_modified = 0;
-  std::uint64_t size_bytes = 0;
-  std::uint64_t hits = 0;
-};
-
-struct IndexHits {
-  std::string image_id;
-  std::uint64_t more_hits = 0;
-  double last_accessed = 0;
-};
 
 class GlanceIndex {
  public:

@@ -16,6 +16,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -33,17 +34,41 @@
 namespace imagecache::image_cache {
 
 struct Options {
-  std::string directory;                            ///< image_cache_dir
-  std::string sqlite_db = "cache.db";               ///< image_cache_sqlite_db
-  std::uint64_t max_size_bytes = 10ULL << 30;       ///< image_cache_max_size; 0: nothing is cached
-  std::chrono::seconds stall_time{86400};           ///< image_cache_stall_time
-  std::uint64_t free_space_floor_bytes = 0;         ///< left free on the file system, whatever the limit says
-  std::chrono::milliseconds flush_interval{5000};   ///< how often hits and last-used are written
+  std::string directory;                           ///< image_cache_dir
+  std::string sqlite_db = "cache.db";              ///< image_cache_sqlite_db
+  std::uint64_t max_size_bytes = 10ULL << 30;      ///< image_cache_max_size; 0: nothing is cached
+  std::chrono::seconds stall_time{86400};          ///< image_cache_stall_time
+  std::uint64_t free_space_floor_bytes = 0;        ///< left free on the file system, whatever the limit says
+  std::chrono::milliseconds flush_interval{5000};  ///< how often hits and last-used are written
+  std::string index_driver = "sqlite";             ///< image_cache_driver: sqlite or xattr
+  std::string lock_path;                           ///< [oslo_concurrency] lock_path; may be empty
+  std::string eviction_policy = "lru";             ///< lru, s3fifo or gdsf
+  std::chrono::seconds ttl{0};                     ///< a file unused for so long goes; 0: never
+  unsigned prune_high_percent = 100;               ///< of max_size_bytes: above it, the background makes room down to …
+  unsigned prune_low_percent = 95;                 ///< … this, so that a fill seldom has to
+  std::uint64_t scrub_bytes_per_s = 0;             ///< files at rest are read and digested again at this rate; 0: not
+  std::chrono::seconds scrub_interval{604800};     ///< each file this often at most
+  unsigned prefetch_concurrency = 1;               ///< of what is queued, this many at once
+  std::uint64_t prefetch_bytes_per_s = 0;          ///< all prefetches together; 0: no limit
+  std::chrono::seconds prefetch_retry_interval{
+      300};  ///< a queued image that could not be had is tried again after this
+  std::chrono::milliseconds authorization_memory{
+      0};  ///< how long an origin's yes is believed; 0: each time it is asked
+  std::size_t authorization_memory_entries = 10000;
+  /// On whose account bytes are fetched when no reader's token is at hand or good any more (prefetch, a fill that
+  /// outlives its reader's token). Blocks. Empty: nobody's, a context without a token.
+  std::function<Result<base::RequestContext>()> service_context;
   unsigned fill_attempts = 5;                       ///< how often a broken transfer is taken up again
   std::chrono::milliseconds begin_timeout{600000};  ///< for a fill to get its turn and the origin to begin
   std::chrono::milliseconds fill_retry_pause{1000};
   std::uint64_t hold_back_bytes = 1 << 20;           ///< readable only once the digest is known
   std::chrono::milliseconds clean_interval{300000};  ///< how often clean() runs by itself
+};
+
+/// The origin's yes to one caller's question for one image.
+struct Admission {
+  origin::ImageInfo info;
+  std::chrono::seconds age{0};  ///< since the origin was asked; 0 unless authorization_memory is set
 };
 
 enum class Outcome { hit, collapsed, miss, pass };
@@ -79,6 +104,7 @@ struct CachedImage {
   double last_accessed = 0;  ///< seconds since the epoch
   double last_modified = 0;
   std::uint64_t size_bytes = 0;
+  bool pinned = false;
 };
 
 struct FillProgress {
@@ -112,11 +138,16 @@ class ImageCache {
   /// whose content is no longer the image's is dropped.
   base::Task<Result<origin::ImageInfo>> describe(std::string image_id, base::RequestContext context);
 
-  /// describe(), then the file: a hit, a running fill joined, or a new fill. Errc::no_space when no room can be made
+  /// describe() and Origin::authorize_download() at once, for this caller: nobody is given a byte without. Questions of
+  /// the same token for the same image that are being asked at the same time are asked once. With
+  /// authorization_memory, a yes is believed for that long.
+  base::Task<Result<Admission>> admit(std::string image_id, base::RequestContext context);
+
+  /// admit(), then the file: a hit, a running fill joined, or a new fill. Errc::no_space when no room can be made
   /// for it: the caller may then pass through. A file that is not the one that was published is verified first, and
   /// fetched again if it fails.
   base::Task<Result<Reader>> open(std::string image_id, base::RequestContext context);
-  /// The same for a caller that has just had `info` from describe() with its own token.
+  /// The same for a caller that has just had `info` from admit() with its own token.
   base::Task<Result<Reader>> open_described(origin::ImageInfo info, base::RequestContext context);
 
   /// open(), then waits for the last byte: a file whose digest is right.
@@ -131,6 +162,14 @@ class ImageCache {
   void touch(const std::string& image_id);
 
   std::vector<CachedImage> list() const;  ///< by image_id
+  /// At most `limit` of them, from the first id greater than `marker` on. Costs O(limit + log n).
+  std::vector<CachedImage> list(const std::string& marker, std::size_t limit) const;
+
+  /// A pinned image is never evicted for room or age; removing it by name works. Pins outlive restarts and the file:
+  /// an image may be pinned before it is cached.
+  base::Task<Result<void>> pin(std::string image_id);
+  base::Task<Result<void>> unpin(std::string image_id);
+  std::vector<std::string> pinned() const;
   std::vector<FillProgress> fills() const;
   std::uint64_t size_bytes() const;  ///< of complete files
   bool is_cached(const std::string& image_id) const;

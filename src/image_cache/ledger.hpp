@@ -4,27 +4,16 @@
 // Blocks; any thread. It may be lost: a file that it does not know is verified before it is served again.
 #pragma once
 
-#include <sys/stat.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
 
+#include "image_cache/index.hpp"
 #include "imagecache/error.hpp"
 
 namespace imagecache::image_cache {
-
-/// Which file it was: any write, replacement or restore of a backup changes one of these.
-struct Stamp {
-  std::uint64_t inode = 0;
-  std::uint64_t size_bytes = 0;
-  std::int64_t mtime_ns = 0;
-  std::int64_t ctime_ns = 0;
-  bool operator==(const Stamp&) const = default;
-};
-Stamp stamp_of(const struct stat& info);
 
 /// A file whose digest was found right.
 struct Verified {

@@ -63,9 +63,14 @@ class Origin {
  public:
   virtual ~Origin() = default;
 
-  /// May this caller see and download it, and what is it? Errc::not_found, unauthenticated, forbidden, unavailable,
+  /// May this caller see it, and what is it? Errc::not_found, unauthenticated, forbidden, unavailable,
   /// timeout; Errc::unavailable too for an answer that makes no sense (HTML with 200, endless or malformed JSON).
   virtual Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context) = 0;
+
+  /// May this caller have its bytes? Asked the way the bytes themselves are asked for, so that what decides there
+  /// decides here (Glance: visibility, deactivation and the policy download_image, which may be stricter than
+  /// get_image), without any byte being read. Errors as describe()'s.
+  virtual Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context) = 0;
 
   /// Streams the image's bytes from `offset_bytes` on to `sink` until the end, a failure or a stop (Errc::cancelled).
   /// Success means that the far side ended the body properly and that, where it announced a length, all of it came.

@@ -139,7 +139,7 @@ TEST_F(ServerTest, APassedThroughAnswerThatBreaksOffIsNotCompleted) {
     s.file.hang_up_at = 1 << 20;
   });
   serve([&](Exchange& exchange) -> base::Task<void> {
-    static_cast<void>(co_await exchange.pass_through(origin.url(), {}));
+    static_cast<void>(co_await exchange.pass_through({.url = origin.url()}));
   });
   const auto answer = test::http(server->port(), "GET", test::file_path(id));
   EXPECT_EQ(answer.status, 200);
