@@ -15,6 +15,7 @@ struct Row {
   std::string_view label_value;
   std::string_view help;
   bool gauge = false;
+  std::uint64_t divisor = 1;
 };
 
 using C = Counters;
@@ -33,27 +34,73 @@ constexpr Row rows[] = {
     {&C::image_collapsed_bytes, "imagecache_image_sent_bytes_total", "result", "collapsed", ""},
     {&C::image_miss_bytes, "imagecache_image_sent_bytes_total", "result", "miss", ""},
     {&C::image_pass_bytes, "imagecache_image_sent_bytes_total", "result", "pass", ""},
+    {&C::image_error_bytes, "imagecache_image_broken_bytes_total", "", "",
+     "Image bytes sent in answers that then broke off"},
+    {&C::image_range_bytes, "imagecache_image_range_bytes_total", "", "",
+     "Image bytes sent in answers to requests for a part"},
 
     {&C::fills_started, "imagecache_fills_started_total", "", "", "Downloads from the origin that were begun"},
     {&C::fills_resumed, "imagecache_fills_resumed_total", "", "", "Downloads that went on from a partial file"},
+    {&C::fills_restarted, "imagecache_fills_restarted_total", "", "",
+     "Downloads that began anew because the image had changed or a partial file was wrong"},
     {&C::fills_completed, "imagecache_fills_completed_total", "", "", "Downloads that were verified and published"},
     {&C::fills_failed, "imagecache_fills_failed_total", "", "", "Downloads that ended without an image file"},
     {&C::fill_bytes, "imagecache_fill_bytes_total", "", "", "Image bytes that came from the origin"},
+    {&C::fill_microseconds, "imagecache_fill_seconds_total", "", "", "Time that the published downloads took", false,
+     1'000'000},
+    {&C::fill_completed_bytes, "imagecache_fill_completed_bytes_total", "", "",
+     "Bytes that came from the origin for the published downloads"},
+    {&C::fill_last_bytes_per_s, "imagecache_fill_last_bytes_per_second", "", "",
+     "Rate of the download that was published last", true},
     {&C::fill_digest_mismatches, "imagecache_fill_digest_mismatches_total", "", "",
      "Downloads whose bytes were not what os_hash_value says"},
     {&C::fills_in_flight, "imagecache_fills_in_flight", "", "", "Downloads from the origin that run now", true},
 
-    {&C::image_evictions, "imagecache_image_evictions_total", "", "", "Image files evicted to make room"},
-    {&C::image_evicted_bytes, "imagecache_image_evicted_bytes_total", "", "", "Bytes of the image files evicted"},
+    {&C::image_evictions_size, "imagecache_image_evictions_total", "reason", "size",
+     "Image files that left the cache, by reason"},
+    {&C::image_evictions_floor, "imagecache_image_evictions_total", "reason", "floor", ""},
+    {&C::image_evictions_ttl, "imagecache_image_evictions_total", "reason", "ttl", ""},
+    {&C::image_evictions_clear, "imagecache_image_evictions_total", "reason", "clear", ""},
+    {&C::image_evictions_deleted, "imagecache_image_evictions_total", "reason", "deleted", ""},
+    {&C::image_evictions_content_changed, "imagecache_image_evictions_total", "reason", "content_changed", ""},
+    {&C::image_evictions_invalid, "imagecache_image_evictions_total", "reason", "invalid", ""},
+    {&C::image_evictions, "imagecache_image_evicted_files_total", "", "", "Image files evicted for room or age"},
+    {&C::image_evicted_bytes, "imagecache_image_evicted_bytes_total", "", "",
+     "Bytes of the image files evicted for room or age"},
+    {&C::image_fetched_again, "imagecache_image_fetched_again_total", "", "",
+     "Downloads of images that had been evicted not long ago"},
     {&C::image_files_invalidated, "imagecache_image_files_invalidated_total", "", "",
      "Image files dropped because they were no longer what was published"},
     {&C::image_cache_files, "imagecache_image_cache_files", "", "", "Image files in the cache", true},
     {&C::image_cache_bytes, "imagecache_image_cache_bytes", "", "", "Bytes of the image files in the cache", true},
     {&C::image_cache_reserved_bytes, "imagecache_image_cache_reserved_bytes", "", "",
      "Bytes set aside for downloads that run now", true},
+    {&C::image_cache_limit_bytes, "imagecache_image_cache_limit_bytes", "", "", "What image_cache_max_size allows",
+     true},
+    {&C::image_cache_pinned_files, "imagecache_image_cache_pinned_files", "", "", "Images that are never evicted",
+     true},
 
     {&C::origin_describes, "imagecache_origin_describes_total", "", "", "Questions about an image put to the origin"},
+    {&C::authorizations_asked, "imagecache_authorizations_total", "answered_by", "origin",
+     "Questions whether a caller may have an image's bytes, by who answered"},
+    {&C::authorizations_joined, "imagecache_authorizations_total", "answered_by", "question_under_way", ""},
+    {&C::authorizations_remembered, "imagecache_authorizations_total", "answered_by", "memory", ""},
+    {&C::authorizations_denied, "imagecache_authorizations_denied_total", "", "", "Of these, answered with no"},
     {&C::origin_retries, "imagecache_origin_retries_total", "", "", "Requests to the origin that were tried again"},
+
+    {&C::scrubbed_files, "imagecache_scrubbed_files_total", "", "", "Image files at rest that were read and digested"},
+    {&C::scrubbed_bytes, "imagecache_scrubbed_bytes_total", "", "", "Bytes of image files at rest that were digested"},
+    {&C::scrub_failures, "imagecache_scrub_failures_total", "", "", "Image files at rest that were found damaged"},
+    {&C::scrub_skips, "imagecache_scrub_skips_total", "", "",
+     "Image files at rest that could not be checked, because nobody says what they should be"},
+
+    {&C::prefetches_started, "imagecache_prefetches_started_total", "", "", "Queued images that were begun with"},
+    {&C::prefetches_completed, "imagecache_prefetches_completed_total", "", "", "Queued images that are cached now"},
+    {&C::prefetches_failed, "imagecache_prefetches_failed_total", "", "",
+     "Attempts at a queued image that failed, to be tried again or not"},
+    {&C::prefetches_cancelled, "imagecache_prefetches_cancelled_total", "", "", "Queued images taken off the queue"},
+    {&C::prefetch_bytes, "imagecache_prefetch_bytes_total", "", "", "Image bytes fetched for the queue alone"},
+    {&C::prefetch_queue_length, "imagecache_prefetch_queue_length", "", "", "Images in the queue", true},
 
     {&C::volume_hits, "imagecache_volume_requests_total", "result", "hit",
      "Volumes asked for from an image, by result"},
@@ -78,6 +125,9 @@ constexpr Row rows[] = {
     {&C::http_connections_accepted, "imagecache_http_connections_accepted_total", "", "", "HTTP connections accepted"},
     {&C::http_connections_refused, "imagecache_http_connections_refused_total", "", "",
      "HTTP connections closed at once because there were too many"},
+    {&C::http_tls_failures, "imagecache_http_tls_failures_total", "", "", "TLS handshakes that failed"},
+    {&C::http_timeouts, "imagecache_http_timeouts_total", "", "",
+     "HTTP connections closed because the client was too slow"},
     {&C::http_connections, "imagecache_http_connections", "", "", "HTTP connections that are open", true},
 };
 
@@ -91,7 +141,7 @@ std::vector<CounterValue> snapshot(const Counters& counters) {
     const bool same_family = !values.empty() && values.back().name == row.name;
     const auto help = same_family ? values.back().help : row.help;
     values.push_back({row.name, row.label_name, row.label_value, help, row.gauge,
-                      (counters.*row.value).load(std::memory_order_relaxed)});
+                      (counters.*row.value).load(std::memory_order_relaxed), row.divisor});
   }
   return values;
 }
@@ -108,7 +158,8 @@ std::string prometheus_text(const Counters& counters) {
     prometheus::ClientMetric metric;
     if (!counter.label_name.empty())
       metric.label.push_back({std::string(counter.label_name), std::string(counter.label_value)});
-    (counter.gauge ? metric.gauge.value : metric.counter.value) = static_cast<double>(counter.value);
+    (counter.gauge ? metric.gauge.value : metric.counter.value) =
+        static_cast<double>(counter.value) / static_cast<double>(counter.divisor);
     families.back().metric.push_back(std::move(metric));
   }
   std::ostringstream text;

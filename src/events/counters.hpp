@@ -19,11 +19,25 @@ struct Counters {
   Counter image_hits, image_collapsed, image_misses, image_passes, image_ranges, image_errors;
   // Image cache, by bytes sent to clients.
   Counter image_hit_bytes, image_collapsed_bytes, image_miss_bytes, image_pass_bytes;
-  // Fills: bytes that really came from the origin.
-  Counter fills_started, fills_resumed, fills_completed, fills_failed, fill_bytes;
+  Counter image_range_bytes;  // of these, in answers to a part of an image
+  Counter image_error_bytes;  // of these, in answers that broke off
+  // Fills: bytes that really came from the origin, and the time that those which were published took.
+  Counter fills_started, fills_resumed, fills_restarted, fills_completed, fills_failed, fill_bytes;
+  Counter fill_microseconds, fill_completed_bytes;
   Counter fill_digest_mismatches;
+  // Whole image files that left: image_evictions is size, floor and ttl together, what the cache decided by itself.
   Counter image_evictions, image_evicted_bytes, image_files_invalidated;
+  Counter image_evictions_size, image_evictions_floor, image_evictions_ttl, image_evictions_clear,
+      image_evictions_deleted, image_evictions_content_changed, image_evictions_invalid;
+  Counter image_fetched_again;  // fills of what had been evicted not long ago
   Counter origin_describes, origin_retries;
+  // "May this caller have the bytes?": put to the origin, joined to a question under way, answered from memory; and how
+  // many of them were a no.
+  Counter authorizations_asked, authorizations_joined, authorizations_remembered, authorizations_denied;
+  // Files at rest that were read again.
+  Counter scrubbed_files, scrubbed_bytes, scrub_failures, scrub_skips;
+  // The queue.
+  Counter prefetches_started, prefetches_completed, prefetches_failed, prefetches_cancelled, prefetch_bytes;
   // Volume cache.
   Counter volume_hits, volume_misses, volume_collapsed, volume_uncached;
   Counter volume_builds_started, volume_builds_completed, volume_builds_failed;
@@ -32,8 +46,10 @@ struct Counters {
   Counter convert_bytes;
   // HTTP.
   Counter http_requests, http_connections_accepted, http_connections_refused;
+  Counter http_tls_failures, http_timeouts;
   // Gauges.
   Counter http_connections, fills_in_flight, image_cache_bytes, image_cache_reserved_bytes, image_cache_files;
+  Counter image_cache_limit_bytes, image_cache_pinned_files, prefetch_queue_length, fill_last_bytes_per_s;
 };
 
 struct CounterValue {
@@ -43,6 +59,7 @@ struct CounterValue {
   std::string_view help;
   bool gauge = false;
   std::uint64_t value = 0;
+  std::uint64_t divisor = 1;  ///< value / divisor is in the unit that the name says
 };
 
 std::vector<CounterValue> snapshot(const Counters& counters);

@@ -43,12 +43,20 @@ TEST(Counters, NamesKeepPrometheusConventions) {
     EXPECT_FALSE(value.help.empty()) << name;
     EXPECT_TRUE(series.emplace(value.name, value.label_value).second) << name << " is there twice";
     EXPECT_EQ(value.label_name.empty(), value.label_value.empty()) << name;
-    EXPECT_TRUE(value.label_name.empty() || value.label_name == "result") << name;
+    const std::set<std::string_view> labels = {"", "result", "reason", "answered_by"};
+    EXPECT_TRUE(labels.contains(value.label_name)) << name;
+    EXPECT_GE(value.divisor, 1U) << name;
     if (value.name != open) {
       EXPECT_TRUE(closed.insert(open).second) << open << ": rows of one name must stand together";
       open = value.name;
     }
   }
+}
+
+TEST(Counters, TimesAreShownInSeconds) {
+  Counters counters;
+  counters.fill_microseconds = 2'500'000;
+  EXPECT_THAT(prometheus_text(counters), HasSubstr("imagecache_fill_seconds_total 2.5\n"));
 }
 
 TEST(Counters, TextHasHelpTypeAndLabels) {
