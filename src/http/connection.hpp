@@ -102,6 +102,7 @@ class ClientExchange final : public Exchange {
   base::Task<Result<void>> respond_file(Response head, int fd, std::uint64_t offset_bytes,
                                         std::optional<std::uint64_t> length_bytes, WaitAvailable wait) override;
   base::Task<Result<unsigned>> pass_through(Upstream upstream) override;
+  base::Task<Result<Response>> ask_upstream(Upstream upstream, std::uint64_t max_body_bytes) override;
 
   /// After the handler: may another request follow on this connection?
   bool may_keep_alive() const;
@@ -113,8 +114,15 @@ class ClientExchange final : public Exchange {
   base::Task<Result<void>> send_range(int fd, std::uint64_t& offset, std::uint64_t end);
   /// The next part of the request's body, empty at its end.
   base::Task<Result<std::string_view>> read_some_body(std::array<char, 65536>& buffer);
+  /// The head as it goes to an upstream, without the lines that frame a body.
+  std::string head_for(const Url& url, const Upstream& passed) const;
+  template <class Answer, class Use>
+  base::Task<Result<Answer>> with_upstream(const Upstream& upstream, Use use);
   template <class Stream>
   base::Task<Result<unsigned>> relay(Stream& upstream, const Url& url, const Upstream& passed);
+  template <class Stream>
+  base::Task<Result<Response>> ask(Stream& upstream, const Url& url, const Upstream& passed,
+                                   std::uint64_t max_body_bytes);
   bool expects_continue() const;
 
   Connection& connection_;

@@ -45,11 +45,68 @@ Result<asio::ssl::context> make_tls_context(const UpstreamTls& tls) {
   return context;
 }
 
+/// Does a Connection header name it, so that it is for us and nobody behind us?
+bool named_by_connection(const std::vector<Header>& all, std::string_view name) {
+  for (const auto& [other, value] : all) {
+    if (!equals_ignoring_case(other, "connection")) continue;
+    for (const auto& token : base::split(value, ',')) {
+      if (equals_ignoring_case(base::trim(token), name)) return true;
+    }
+  }
+  return false;
+}
+
 std::string chunk_head(std::size_t size) {
   return fmt::format("{:x}\r\n", size);
 }
 
 }  // namespace
+
+std::string ClientExchange::head_for(const Url& url, const Upstream& passed) const {
+  const std::vector<Header>& extra = passed.extra;
+  const auto replaced = [&](std::string_view name) {
+    return std::ranges::any_of(extra, [&](const Header& h) { return equals_ignoring_case(h.first, name); });
+  };
+  const std::string_view own_host = header("Host");
+  std::string head = fmt::format(
+      "{} {}{} HTTP/1.1\r\nHost: {}\r\n", method_, url.path, passed.target.empty() ? target_ : passed.target,
+      passed.preserve_host && !own_host.empty() ? own_host : std::string_view(url.authority));
+  const auto all = headers();
+  std::string forwarded_for;
+  std::string via;
+  bool has_proto = false;
+  bool has_host = false;
+  for (const auto& [name, value] : all) {
+    if (replaced(name) || is_hop_by_hop(name) || equals_ignoring_case(name, "host") ||
+        equals_ignoring_case(name, "content-length") || named_by_connection(all, name)) {
+      continue;
+    }
+    if (equals_ignoring_case(name, "x-forwarded-for")) {
+      forwarded_for.append(value).append(", ");
+      continue;
+    }
+    if (equals_ignoring_case(name, "via")) {
+      via.append(value).append(", ");
+      continue;
+    }
+    has_proto = has_proto || equals_ignoring_case(name, "x-forwarded-proto");
+    has_host = has_host || equals_ignoring_case(name, "x-forwarded-host");
+    head.append(name).append(": ").append(value).append("\r\n");
+  }
+  if (!replaced("X-Forwarded-For")) {
+    forwarded_for += peer();
+    head.append("X-Forwarded-For: ").append(forwarded_for).append("\r\n");
+  }
+  if (!has_proto && !replaced("X-Forwarded-Proto")) head += "X-Forwarded-Proto: http\r\n";
+  if (!has_host && !own_host.empty() && !replaced("X-Forwarded-Host")) {
+    head.append("X-Forwarded-Host: ").append(own_host).append("\r\n");
+  }
+  if (!replaced("Via")) head.append("Via: ").append(via).append("1.1 cinder-image-cache\r\n");
+  for (const auto& [name, value] : extra) {
+    if (value.find_first_of("\r\n") == std::string::npos) head.append(name).append(": ").append(value).append("\r\n");
+  }
+  return head;
+}
 
 template <class Stream>
 base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& url, const Upstream& passed) {
@@ -57,23 +114,7 @@ base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& 
   const auto content_length = parser_.content_length();
   const bool has_request_body = parser_.chunked() || (content_length && *content_length > 0);
 
-  const std::vector<Header>& extra = passed.extra;
-  const std::string_view own_host = header("Host");
-  std::string head = fmt::format(
-      "{} {}{} HTTP/1.1\r\nHost: {}\r\n", method_, url.path, passed.target.empty() ? target_ : passed.target,
-      passed.preserve_host && !own_host.empty() ? own_host : std::string_view(url.authority));
-  for (const auto& [name, value] : headers()) {
-    const bool replaced =
-        std::ranges::any_of(extra, [&](const Header& h) { return equals_ignoring_case(h.first, name); });
-    if (replaced || is_hop_by_hop(name) || equals_ignoring_case(name, "host") ||
-        equals_ignoring_case(name, "content-length")) {
-      continue;
-    }
-    head.append(name).append(": ").append(value).append("\r\n");
-  }
-  for (const auto& [name, value] : extra) {
-    if (value.find_first_of("\r\n") == std::string::npos) head.append(name).append(": ").append(value).append("\r\n");
-  }
+  std::string head = head_for(url, passed);
   if (parser_.chunked()) {
     head += "Transfer-Encoding: chunked\r\n";
   } else if (content_length) {
@@ -190,7 +231,39 @@ base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& 
   co_return status;
 }
 
-base::Task<Result<unsigned>> ClientExchange::pass_through(Upstream upstream) {
+template <class Stream>
+base::Task<Result<Response>> ClientExchange::ask(Stream& upstream, const Url& url, const Upstream& passed,
+                                                 std::uint64_t max_body_bytes) {
+  const Limits& limits = connection_.shared_.limits;
+  const auto unreachable = [&](std::string_view doing, const boost::system::error_code& error) {
+    return fail(Errc::unavailable, fmt::format("{}: {}: {}", url.authority, doing, error.message()));
+  };
+  const std::string head = head_for(url, passed) + "Connection: close\r\n\r\n";
+  connection_.watchdog_->arm(limits.body_timeout);
+  if (auto [error, n] = co_await asio::async_write(upstream, asio::buffer(head), use_tuple); error) {
+    co_return unreachable("sending the request", error);
+  }
+  beast::flat_buffer buffer;
+  beast::http::response_parser<beast::http::string_body> answer;
+  answer.body_limit(max_body_bytes);
+  answer.header_limit(64 * 1024);
+  if (method_ == "HEAD") answer.skip(true);
+  connection_.watchdog_->arm(limits.upstream_timeout);
+  if (auto [error, n] = co_await beast::http::async_read(upstream, buffer, answer, use_tuple); error) {
+    co_return unreachable("waiting for the answer", error);
+  }
+  connection_.watchdog_->disarm();
+  Response response{.status = answer.get().result_int(), .headers = {}, .body = {}};
+  for (const auto& field : answer.get()) {
+    if (is_hop_by_hop(field.name_string()) || equals_ignoring_case(field.name_string(), "content-length")) continue;
+    response.headers.emplace_back(field.name_string(), field.value());
+  }
+  response.body = std::move(answer.get().body());
+  co_return response;
+}
+
+template <class Answer, class Use>
+base::Task<Result<Answer>> ClientExchange::with_upstream(const Upstream& upstream, Use use) {
   IMAGECACHE_CO_TRY(const Url url, parse_url(upstream.url));
   auto executor = co_await asio::this_coro::executor;
   Watchdog& watchdog = *connection_.watchdog_;
@@ -217,7 +290,7 @@ base::Task<Result<unsigned>> ClientExchange::pass_through(Upstream upstream) {
   if (connect_error) co_return fail(Errc::unavailable, url.authority + ": " + connect_error.message());
   boost::system::error_code ignored;
   socket.set_option(tcp::no_delay(true), ignored);
-  if (!url.tls) co_return co_await relay(socket, url, upstream);
+  if (!url.tls) co_return co_await use(socket, url);
 
   IMAGECACHE_CO_TRY(asio::ssl::context context, make_tls_context(connection_.shared_.upstream_tls));
   asio::ssl::stream<tcp::socket&> tls(socket, context);
@@ -229,7 +302,20 @@ base::Task<Result<unsigned>> ClientExchange::pass_through(Upstream upstream) {
   if (auto [error] = co_await tls.async_handshake(asio::ssl::stream_base::client, use_tuple); error) {
     co_return fail(Errc::unavailable, url.authority + ": TLS: " + error.message());
   }
-  co_return co_await relay(tls, url, upstream);
+  co_return co_await use(tls, url);
+}
+
+base::Task<Result<unsigned>> ClientExchange::pass_through(Upstream upstream) {
+  const auto use = [&](auto& stream, const Url& url) { return relay(stream, url, upstream); };
+  co_return co_await with_upstream<unsigned>(upstream, use);
+}
+
+base::Task<Result<Response>> ClientExchange::ask_upstream(Upstream upstream, std::uint64_t max_body_bytes) {
+  if (method_ != "GET" && method_ != "HEAD" && method_ != "DELETE") {
+    co_return fail(Errc::invalid_argument, method_ + " has a body that asking by the head alone would leave out");
+  }
+  const auto use = [&](auto& stream, const Url& url) { return ask(stream, url, upstream, max_body_bytes); };
+  co_return co_await with_upstream<Response>(upstream, use);
 }
 
 }  // namespace imagecache::http

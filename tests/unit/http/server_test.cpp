@@ -146,6 +146,34 @@ TEST_F(ServerTest, APassedThroughAnswerThatBreaksOffIsNotCompleted) {
   EXPECT_FALSE(answer.complete);
 }
 
+TEST_F(ServerTest, AnUpstreamIsAskedWithoutAnsweringTheClient) {
+  test::ScriptedOrigin origin;
+  origin.answer("GET", "/v2/things", {.status = 403, .headers = {{"X-Why", "no"}}, .body = "forbidden"});
+  serve([&](Exchange& exchange) -> base::Task<void> {
+    auto asked = co_await exchange.ask_upstream({.url = origin.url(), .target = "/v2/things?a=1"}, 1024);
+    EXPECT_FALSE(exchange.answered());
+    const auto too_large = co_await exchange.ask_upstream({.url = origin.url(), .target = "/v2/things"}, 4);
+    EXPECT_FALSE(too_large);
+    Response response;
+    if (asked) response = std::move(*asked);
+    response.headers.emplace_back("X-Asked", asked ? "yes" : asked.error().message);
+    static_cast<void>(co_await exchange.respond(std::move(response)));
+  });
+  HttpClient client(server->port());
+  const auto answer = client.request("GET", "/else", {"X-Forwarded-For: 192.0.2.7", "X-Auth-Token: t"});
+  EXPECT_EQ(answer.header("x-asked"), "yes");
+  EXPECT_EQ(answer.status, 403);
+  EXPECT_EQ(answer.body, "forbidden");
+  EXPECT_EQ(answer.header("x-why"), "no");
+  const auto seen = origin.last_request("GET", "/v2/things").value();
+  EXPECT_EQ(seen.header("x-forwarded-for"), "192.0.2.7, 127.0.0.1");
+  EXPECT_EQ(seen.header("x-forwarded-proto"), "http");
+  EXPECT_EQ(seen.header("x-forwarded-host"), "test");
+  EXPECT_EQ(seen.header("via"), "1.1 cinder-image-cache");
+  EXPECT_EQ(seen.header("x-auth-token"), "t");
+  EXPECT_EQ(client.request("PUT", "/else", {}, "x").header("x-asked").substr(0, 3), "PUT");
+}
+
 TEST_F(ServerTest, AStaleUnixSocketIsReplacedAndAFileIsNot) {
   test::TempDir directory;
   const std::string path = (directory / "s").native();
