@@ -1,0 +1,81 @@
+// The calls that need no file of their own.
+
+#include "base/log.hpp"
+#include "base/try.hpp"
+#include "image_cache/impl.hpp"
+
+namespace imagecache::image_cache {
+
+ImageCache::ImageCache(Options options, origin::Origin& origin, base::BlockingPool& pool, base::BlockingPool& fill_pool,
+                       base::BlockingPool& digest_pool, const base::Clock& clock, events::Counters& counters)
+    : impl_(std::make_unique<Impl>(std::move(options), origin, pool, fill_pool, digest_pool, clock, counters)) {}
+
+ImageCache::~ImageCache() = default;
+
+base::Task<Result<origin::ImageInfo>> ImageCache::describe(std::string image_id, base::RequestContext context) {
+  Impl& impl = *impl_;
+  impl.counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
+  auto ask = [&] { return impl.origin.describe(image_id, context); };
+  co_return co_await base::offload(impl.pool, ask);
+}
+
+base::Task<Result<Reader>> ImageCache::open(std::string image_id, base::RequestContext context) {
+  IMAGECACHE_CO_TRY(origin::ImageInfo info, co_await describe(std::move(image_id), context));
+  co_return co_await impl_->open_described(std::move(info), std::move(context), base::in(impl_->options.begin_timeout));
+}
+
+base::Task<Result<Reader>> ImageCache::open_described(origin::ImageInfo info, base::RequestContext context) {
+  co_return co_await impl_->open_described(std::move(info), std::move(context), base::in(impl_->options.begin_timeout));
+}
+
+base::Task<Result<Reader>> ImageCache::fetch(origin::ImageInfo info, base::RequestContext context,
+                                             base::Deadline deadline) {
+  IMAGECACHE_CO_TRY(Reader reader, co_await impl_->open_described(std::move(info), std::move(context), deadline));
+  const std::uint64_t size = reader.size_bytes().value_or(0);
+  IMAGECACHE_CO_TRY(std::uint64_t available, co_await reader.wait_available(0, deadline));
+  while (available < size) {
+    IMAGECACHE_CO_TRY(available, co_await reader.wait_available(available, deadline));
+  }
+  if (reader.outcome() == Outcome::hit) touch(reader.info().id);
+  co_return reader;
+}
+
+void ImageCache::touch(const std::string& image_id) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->entries.touch(image_id, impl_->now());
+}
+
+std::vector<CachedImage> ImageCache::list() const {
+  const std::lock_guard lock(impl_->mutex);
+  std::vector<CachedImage> all;
+  for (const auto& id : impl_->entries.ids()) {
+    const Entry& entry = *impl_->entries.find(id);
+    all.push_back({.image_id = id,
+                   .hits = entry.hits,
+                   .last_accessed = entry.last_accessed,
+                   .last_modified = entry.last_modified,
+                   .size_bytes = entry.size_bytes});
+  }
+  return all;
+}
+
+std::vector<FillProgress> ImageCache::fills() const {
+  const std::lock_guard lock(impl_->mutex);
+  std::vector<FillProgress> all;
+  for (const auto& [id, fill] : impl_->fills) {
+    all.push_back({.image_id = id, .done_bytes = fill->written_bytes(), .total_bytes = fill->size_bytes()});
+  }
+  return all;
+}
+
+std::uint64_t ImageCache::size_bytes() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->entries.bytes();
+}
+
+bool ImageCache::is_cached(const std::string& image_id) const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->entries.find(image_id) != nullptr;
+}
+
+}  // namespace imagecache::image_cache
