@@ -55,7 +55,7 @@ struct ShownOption {
   std::string source;  ///< "file:line", "environment OS_…" or "default"
 };
 
-/// `section` is "DEFAULT" or own_section in all getters; see Settings for what they promise.
+/// `section` is one of the table's sections but backend_scope in all getters; see Settings for what they promise.
 class Config {
  public:
   const Settings& section(std::string_view name) const;

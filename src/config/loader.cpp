@@ -35,7 +35,9 @@ Result<Config> Loader::load(const LoadRequest& request) {
   add_environment(request.environment);
   refuse_unknown_options();
   load_section("DEFAULT");
-  load_section(own_section);
+  for (const auto& option : options()) {
+    if (option.section != backend_scope && !config_.sections_.contains(option.section)) load_section(option.section);
+  }
   load_backends();
   check_addresses();
   check_templates();
@@ -127,6 +129,7 @@ const Occurrence* Loader::effective(std::string_view section, const Option& opti
 }
 
 Setting Loader::resolve(std::string_view section, const Option& option) {
+  if (option.type == Type::multi) return resolve_multi(section, option);
   const auto* found = effective(section, option);
   // An empty number or path in a file is as if it were not there.
   for (const bool from_file : {true, false}) {
@@ -138,13 +141,36 @@ Setting Loader::resolve(std::string_view section, const Option& option) {
     auto value = expanded ? parse_value(option, *expanded) : std::unexpected(expanded.error());
     if (!value) {
       // A default that says $other fails where `other` was refused already, or names its own place.
+      // What it says may quote a part of the value.
+      const auto what = option.secret && !expanded ? "has a $ before a name that is not set; a dollar is written $$"
+                                                   : value.error().message;
       problems_.push_back(fmt::format("{}: [{}] {} = {}: {}", where, section, option.name,
-                                      show(option, expanded ? *expanded : text), value.error().message));
+                                      show(option, expanded ? *expanded : text), what));
       return {&option, std::nullopt, from_file, where};
     }
     if (*value) return {&option, std::move(*value), from_file, where};
   }
   return {&option, std::nullopt, false, "default"};
+}
+
+Setting Loader::resolve_multi(std::string_view section, const Option& option) {
+  const auto& all = files_.occurrences(section, option.name);
+  std::vector<Occurrence> counting(all.begin(), all.end());
+  if (counting.empty() && option.default_text) counting = {{std::string(*option.default_text), "default"}};
+  // The environment, which stands behind the files, goes before all that they say.
+  if (!counting.empty() && counting.back().where.starts_with("environment ")) counting = {counting.back()};
+  if (counting.empty()) return {&option, std::nullopt, false, "default"};
+  std::vector<std::string> values;
+  for (const auto& [text, where] : counting) {
+    auto expanded = expand(section, text, 0);
+    if (!expanded) {
+      problems_.push_back(fmt::format("{}: [{}] {} = {}: {}", where, section, option.name, show(option, text),
+                                      expanded.error().message));
+    } else if (!expanded->empty()) {
+      values.push_back(*std::move(expanded));
+    }
+  }
+  return {&option, std::move(values), !all.empty(), counting.back().where};
 }
 
 Result<std::string> Loader::expand(std::string_view section, std::string_view text, unsigned depth) const {

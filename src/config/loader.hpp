@@ -21,6 +21,7 @@ class Loader {
   const Occurrence* effective_raw(std::string_view section, std::string_view name) const;
   bool is_backend(std::string_view section) const;
   Setting resolve(std::string_view section, const Option& option);
+  Setting resolve_multi(std::string_view section, const Option& option);
   Result<std::string> expand(std::string_view section, std::string_view text, unsigned depth) const;
   Result<std::optional<std::string>> look_up(std::string_view section, std::string_view name, unsigned depth) const;
 

@@ -1,5 +1,6 @@
-// The one table of options. It drives parsing, messages, `config show` and cinder.conf.sample, so that an option is
-// written down once. What Cinder or Glance has a name for has that name, section, type and default here.
+// The one table of options, put together from options_*.cpp. It drives parsing, messages, `config show` and
+// cinder.conf.sample, so that an option is written down once. What Cinder or Glance has a name for has that name,
+// section, type and default here.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,7 @@ enum class Type {
   real,          ///< → double
   string,        ///< → string
   list,          ///< comma-separated → vector of strings
+  multi,         ///< oslo.config's MultiStrOpt: each time that it is given counts → vector of strings
   path,          ///< → string; absolute
   bind_address,  ///< → string, checked by parse_bind_address
   origins,       ///< list of http(s):// URLs, or one file:///directory → vector of strings
@@ -32,6 +34,9 @@ using Value = std::variant<bool, std::int64_t, double, std::string, std::vector<
 /// Stands for the sections that enabled_backends names, and for [backend_defaults].
 inline constexpr std::string_view backend_scope = "<backend>";
 inline constexpr std::string_view own_section = "image_cache_service";
+inline constexpr std::string_view paste_section = "paste_deploy";
+inline constexpr std::string_view authtoken_section = "keystone_authtoken";
+inline constexpr std::string_view service_user_section = "service_user";
 
 struct Option {
   std::string_view section;
@@ -44,7 +49,7 @@ struct Option {
   std::string_view choices = {};  ///< "a,b": the only values, whatever their case; empty: any
   bool secret = false;            ///< never shown
   std::string_view old_name = {};
-  std::string_view help = {};  ///< one sentence
+  std::string_view help = {};  ///< meaning and risk, in a sentence or two
   /// Glance has an option of the same section and name that means something else: such a value is passed over.
   bool (*is_somebody_elses)(std::string_view value) = nullptr;
 };

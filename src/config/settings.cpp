@@ -23,6 +23,7 @@ bool holds(Type type) {
     case Type::bind_address:
       return std::is_same_v<T, std::string>;
     case Type::list:
+    case Type::multi:
     case Type::origins:
       return std::is_same_v<T, std::vector<std::string>>;
   }

@@ -130,6 +130,8 @@ Result<std::optional<Value>> parse_value(const Option& option, std::string_view 
       return Value(std::string(text));
     case Type::list:
       return Value(split_list(text));
+    case Type::multi:
+      return Value(std::vector{std::string(text)});
     case Type::path:
       if (text.empty()) return std::nullopt;
       if (!text.starts_with('/') || text.find('\n') != std::string_view::npos) return refuse(option);
@@ -180,6 +182,8 @@ std::string describe_allowed(const Option& option) {
       return "one of " + fmt::format("{}", fmt::join(base::split(option.choices, ','), ", "));
     case Type::list:
       return "a list, separated by commas";
+    case Type::multi:
+      return "any text; may be given more than once";
     case Type::path:
       return "an absolute path";
     case Type::bind_address:

@@ -56,7 +56,7 @@ max_retries = -1
 [keystone_authtoken]
 auth_url = http://localhost:5000
 auth_type = password
-password = "p$ss;word"
+password = "p$$ss;word"
 
 [oslo_messaging_rabbit]
 heartbeat_timeout_threshold = sixty
