@@ -98,6 +98,7 @@ class ClientExchange final : public Exchange {
   std::string_view peer() const override { return connection_.peer_; }
   base::Task<Result<std::string>> read_body() override;
   bool answered() const override { return answered_; }
+  std::uint64_t body_bytes_sent() const override { return body_bytes_sent_; }
   base::Task<Result<void>> respond(Response response) override;
   base::Task<Result<void>> respond_file(Response head, int fd, std::uint64_t offset_bytes,
                                         std::optional<std::uint64_t> length_bytes, WaitAvailable wait) override;
@@ -133,6 +134,7 @@ class ClientExchange final : public Exchange {
   bool http_1_0_;
   bool continued_ = false;  // 100 Continue was said
   bool answered_ = false;
+  std::uint64_t body_bytes_sent_ = 0;
   bool broken_ = false;  // the answer could not be completed
 };
 

@@ -124,11 +124,13 @@ base::Task<Result<void>> ClientExchange::respond(Response response) {
   HeadOptions options{.content_length = response.body.size(), .keep_alive = keep_alive_};
   if (!has_body(response.status)) options.framing = Framing::none;
   std::string text = serialize_head(response, options);
-  if (method_ != "HEAD" && has_body(response.status)) text += response.body;
+  const bool with_body = method_ != "HEAD" && has_body(response.status);
+  if (with_body) text += response.body;
   if (!co_await connection_.write(text)) {
     broken_ = true;
     co_return fail(Errc::cancelled, "the client is gone");
   }
+  if (with_body) body_bytes_sent_ += response.body.size();
   co_return Result<void>();
 }
 
@@ -190,6 +192,7 @@ base::Task<Result<void>> ClientExchange::send_range(int fd, std::uint64_t& offse
     const ssize_t sent = ::sendfile(socket.native_handle(), fd, &position, chunk_end - offset);
     if (sent > 0) {
       offset += static_cast<std::uint64_t>(sent);
+      body_bytes_sent_ += static_cast<std::uint64_t>(sent);
       if (offset == chunk_end) {  // the socket takes more than we give it: let others have a turn
         co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable);
         continue;

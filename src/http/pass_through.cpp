@@ -71,6 +71,9 @@ std::string ClientExchange::head_for(const Url& url, const Upstream& passed) con
   std::string head = fmt::format(
       "{} {}{} HTTP/1.1\r\nHost: {}\r\n", method_, url.path, passed.target.empty() ? target_ : passed.target,
       passed.preserve_host && !own_host.empty() ? own_host : std::string_view(url.authority));
+  const auto dropped = [&](std::string_view name) {
+    return std::ranges::any_of(passed.drop, [&](const std::string& d) { return equals_ignoring_case(d, name); });
+  };
   const auto all = headers();
   std::string forwarded_for;
   std::string via;
@@ -78,7 +81,7 @@ std::string ClientExchange::head_for(const Url& url, const Upstream& passed) con
   bool has_host = false;
   for (const auto& [name, value] : all) {
     if (replaced(name) || is_hop_by_hop(name) || equals_ignoring_case(name, "host") ||
-        equals_ignoring_case(name, "content-length") || named_by_connection(all, name)) {
+        equals_ignoring_case(name, "content-length") || named_by_connection(all, name) || dropped(name)) {
       continue;
     }
     if (equals_ignoring_case(name, "x-forwarded-for")) {
@@ -186,6 +189,7 @@ base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& 
   for (const auto& field : answer->get()) {
     response.headers.emplace_back(field.name_string(), field.value());
   }
+  if (passed.on_answer && !co_await passed.on_answer(response)) co_return status;
   if (connection_.draining_ || !parser_.is_done()) keep_alive_ = false;
   HeadOptions options{.keep_alive = keep_alive_};
   const auto answer_length = answer->content_length();
@@ -220,6 +224,7 @@ base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& 
     if (got == 0) continue;
     bool ok = !chunked || co_await connection_.write(chunk_head(got));
     ok = ok && co_await connection_.write(std::string_view(scratch->data(), got));
+    if (ok) body_bytes_sent_ += got;
     ok = ok && (!chunked || co_await connection_.write("\r\n"));
     if (!ok) {
       broken_ = true;

@@ -54,12 +54,18 @@ struct Response {
 /// is more than `offset`; equal to the end means no more will come.
 using WaitAvailable = std::function<base::Task<Result<std::uint64_t>>(std::uint64_t offset, base::Deadline deadline)>;
 
+/// Sees the head of an upstream's answer before any of it goes to the client, and may change its headers. False: the
+/// client is told nothing of this answer, and is still to be answered.
+using OnAnswer = std::function<base::Task<bool>(Response& head)>;
+
 /// Where and how a request is passed on.
 struct Upstream {
   std::string url;              ///< "http://host:9292[/path]"
   std::string target{};         ///< path and query behind it; empty: the request's own target()
   std::vector<Header> extra{};  ///< set, in place of the request's own of that name
   bool preserve_host = false;   ///< the client's Host goes along instead of the URL's, so that links lead back to us
+  std::vector<std::string> drop{};  ///< the request's own headers of these names stay here
+  OnAnswer on_answer{};             ///< of pass_through() alone
 };
 
 class Exchange {
@@ -79,6 +85,8 @@ class Exchange {
 
   /// True once an answer's head has been written: nothing else can be said then but to end the connection.
   virtual bool answered() const = 0;
+  /// How many bytes of the answer's body the client's socket has taken so far, also of an answer that broke off.
+  virtual std::uint64_t body_bytes_sent() const = 0;
   virtual base::Task<Result<void>> respond(Response response) = 0;
   /// An answer whose body is `length_bytes` of `fd` from `offset_bytes` on, by sendfile(2). Where `wait` is given the
   /// file is still growing and only what it allows is sent. `length_bytes` absent: chunked, until wait says the end. A
