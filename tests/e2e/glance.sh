@@ -1,14 +1,22 @@
 #!/bin/bash
-# glance.sh start|stop DIR [--cache]: a real glance-api of Debian's, without authentication, on SQLite and a free port.
+# glance.sh start|stop DIR [option…]: a real glance-api of Debian's on SQLite and a free port.
 #
-# start writes DIR/url and waits until it answers. With --cache its own image cache is on, in DIR/cache (or in the directory
-# $GLANCE_CACHE_DIR, so that both we and it can be pointed at one), with the cache API open to everybody. stop ends what
-# DIR/pid names and keeps the images: a later start serves them again. Log: DIR/glance-api.log.
+#   --cache               its own image cache on (flavor …cachemanagement), in DIR/cache or in the directory $GLANCE_CACHE_DIR,
+#                         so that both we and it can be pointed at one
+#   --driver NAME         the cache's driver: sqlite (default) or xattr
+#   --keystone URL        ask for tokens (flavor keystone…) that keystone.sh's keystone at URL gave. Without it everybody may
+#                         do everything, the cache API included
+#   --policy 'RULE: "…"'  a line of its policy file; as many as you like
+#   --norange             keep images in a store that cannot serve ranges (as rbd, swift and s3 cannot)
+#
+# start writes DIR/url and waits until it answers. stop ends what DIR/pid names and keeps the images: a later start serves them
+# again. Log: DIR/glance-api.log, what it was told: DIR/glance-api.conf and DIR/policy.yaml.
 set -euo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin   # glance-api runs on Debian's python3, not on one that a user put first
 
 verb=${1:-} dir=${2:-}
-[ -n "$dir" ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ -n "$dir" ] || { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+here=$(dirname "$(readlink -f "$0")")
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 
@@ -28,24 +36,35 @@ stop() {
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 start() {
-  local flavor="" port i
-  [ "${1:-}" = --cache ] && flavor=cachemanagement
+  local keystone="" cache="" driver=sqlite store=file policy="" flavor port i
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --cache) cache=cachemanagement; shift ;;
+      --norange) store=norange; shift ;;
+      --driver) driver=$2; shift 2 ;;
+      --keystone) keystone=$2; shift 2 ;;
+      --policy) policy+="$2"$'\n'; shift 2 ;;
+      *) echo "glance.sh: unknown option '$1'" >&2; return 2 ;;
+    esac
+  done
+  flavor=${keystone:+keystone}${keystone:+${cache:++}}$cache
   ! alive || { echo "glance.sh: already running in $dir (pid $(cat "$dir/pid"))" >&2; return 1; }
   command -v glance-api >/dev/null || { echo "glance.sh: no glance-api; run scripts/install-deps.sh test" >&2; return 1; }
-  mkdir -p "$dir/store" "$dir/staging" "$dir/tasks" "${GLANCE_CACHE_DIR:-$dir/cache}"
+  mkdir -p "$dir/locks" "$dir/store" "$dir/staging" "$dir/tasks" "${GLANCE_CACHE_DIR:-$dir/cache}"
   port=$(free_port)
   cp /etc/glance/glance-api-paste.ini "$dir/paste.ini"
   # The caller of an unauthenticated pipeline has no roles, so with the default policy every cache call is a 403.
-  printf '%s: ""\n' manage_image_cache cache_list cache_image cache_delete >"$dir/policy.yaml"
+  [ -n "$keystone" ] || policy=$(printf '%s: ""\n' manage_image_cache cache_list cache_image cache_delete)$'\n'$policy
+  printf '%s' "${policy:-"{}"$'\n'}" >"$dir/policy.yaml"
   cat >"$dir/glance-api.conf" <<END
 [DEFAULT]
 bind_host = 127.0.0.1
 bind_port = $port
 workers = 1
 worker_self_reference_url = http://127.0.0.1:$port
-enabled_backends = files:file
-image_cache_dir = ${GLANCE_CACHE_DIR:-$dir/cache}
-image_cache_driver = sqlite
+enabled_backends = files:$store
+${cache:+image_cache_dir = ${GLANCE_CACHE_DIR:-$dir/cache}}
+image_cache_driver = $driver
 image_cache_max_size = 10737418240
 log_file = $dir/glance-api.log
 [database]
@@ -61,22 +80,41 @@ filesystem_store_datadir = $dir/tasks/
 [paste_deploy]
 flavor = $flavor
 config_file = $dir/paste.ini
+[oslo_concurrency]
+lock_path = $dir/locks
 [oslo_policy]
 policy_file = $dir/policy.yaml
 enforce_new_defaults = false
 enforce_scope = false
+END
+  # Tokens are asked about each time: a revoked one must be refused at once, a test asks a moment later.
+  [ -z "$keystone" ] || cat >>"$dir/glance-api.conf" <<END
+[keystone_authtoken]
+www_authenticate_uri = $keystone
+auth_url = $keystone
+auth_type = password
+username = glance
+password = secret
+project_name = service
+user_domain_id = default
+project_domain_id = default
+token_cache_time = -1
+service_token_roles = service
+service_token_roles_required = true
 END
   if [ ! -e "$dir/db.made" ]; then
     glance-manage --config-file "$dir/glance-api.conf" db_sync >"$dir/db_sync.log" 2>&1 ||
       { tail -5 "$dir/db_sync.log" >&2; echo "glance.sh: glance-manage db_sync failed ($dir/db_sync.log)" >&2; return 1; }
     touch "$dir/db.made"
   fi
-  setsid glance-api --config-file "$dir/glance-api.conf" </dev/null >"$dir/glance-api.out" 2>&1 &
+  # The store of --norange is a plug-in that stands beside this script.
+  PYTHONPATH=$here/norange_store PYTHONDONTWRITEBYTECODE=1 \
+    setsid glance-api --config-file "$dir/glance-api.conf" </dev/null >"$dir/glance-api.out" 2>&1 &
   echo $! >"$dir/pid"
   echo "http://127.0.0.1:$port" >"$dir/url"
   for i in $(seq 300); do
     alive || { tail -5 "$dir/glance-api.out" >&2; echo "glance.sh: glance-api ended at start ($dir/glance-api.log)" >&2; return 1; }
-    curl -fs -o /dev/null "http://127.0.0.1:$port/v2/images" && return 0
+    curl -fs -o /dev/null "http://127.0.0.1:$port/healthcheck" && return 0
     sleep 0.1
   done
   echo "glance.sh: glance-api did not answer on port $port within 30 s ($dir/glance-api.log)" >&2
@@ -85,7 +123,7 @@ END
 }
 
 case $verb in
-  start) start "${3:-}" ;;
+  start) start "${@:3}" ;;
   stop) stop ;;
   *) echo "glance.sh: '$verb' is not start or stop" >&2; exit 2 ;;
 esac
