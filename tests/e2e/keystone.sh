@@ -44,7 +44,9 @@ make_database() {
   wait $keys
   # keystone reads on one connection while it writes on another, which is "database is locked" in any other journal mode.
   python3 -c 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("PRAGMA journal_mode=WAL")' "$dir/keystone.db"
-  manage bootstrap --bootstrap-password secret --bootstrap-region-id RegionOne
+  # Its own endpoints too: a service that checks tokens finds keystone's API in the catalog.
+  manage bootstrap --bootstrap-password secret --bootstrap-region-id RegionOne \
+    --bootstrap-public-url "$1/v3" --bootstrap-internal-url "$1/v3" --bootstrap-admin-url "$1/v3"
 }
 
 # Over the API, from one Python: a command-line client costs two seconds a call.
@@ -110,7 +112,7 @@ enabled = false
 policy_file = $dir/policy.yaml
 END
   echo '{}' >"$dir/policy.yaml"
-  [ -e "$dir/db.made" ] || { rm -f "$dir/keystone.db"; make_database; touch "$dir/db.made"; }
+  [ -e "$dir/db.made" ] || { rm -f "$dir/keystone.db"; make_database "http://127.0.0.1:$port"; touch "$dir/db.made"; }
   # One process: SQLite has one writer, and threads are enough for tests. http-socket keeps no connection alive, so it says so.
   OS_KEYSTONE_CONFIG_FILES=$dir/keystone.conf setsid uwsgi_python3 --http-socket "127.0.0.1:$port" \
     --wsgi-file /usr/bin/keystone-wsgi-public --master --die-on-term --lazy-apps --enable-threads --processes 1 --threads 8 \
