@@ -86,6 +86,7 @@ Result<void> check_base_url(const std::string& text) {
 struct CurlClient::Handle {
   std::unique_ptr<CURLM, FreeMulti> multi{curl_multi_init()};
   std::unique_ptr<CURL, FreeEasy> easy{curl_easy_init()};
+  std::uint64_t generation = 0;
 };
 
 /// Is a body slower than it may be? libcurl's own low-speed limit looks at an average over several seconds, and counts
@@ -187,44 +188,59 @@ struct CurlClient::Transfer {
 
 CurlClient::CurlClient(Options options) : options_(std::move(options)) {
   init_curl_once();
+  streams_.most = std::max(1U, options_.max_streams);
+  questions_.most = std::max(1U, options_.max_questions);
 }
 CurlClient::~CurlClient() = default;
 
 HttpResult<std::unique_ptr<CurlClient::Handle>> CurlClient::acquire(const HttpGet& get, const std::stop_token& stop) {
-  const unsigned most = options_.max_connections;
-  const unsigned most_long_lived = std::max(1U, most - most / 4);
   const auto patience =
       get.timeout.value_or(std::chrono::duration_cast<std::chrono::milliseconds>(options_.low_speed_time));
+  Pool& pool = get.long_lived ? streams_ : questions_;
   std::unique_lock lock(mutex_);
-  const bool free = freed_.wait_for(lock, stop, patience, [&] {
-    return in_use_ < most && (!get.long_lived || long_lived_in_use_ < most_long_lived);
-  });
+  const bool free = freed_.wait_for(lock, stop, patience, [&] { return pool.in_use < pool.most; });
   if (stop.stop_requested()) return std::unexpected(HttpFailure{.error = {Errc::cancelled, "stopped"}});
   if (!free) {
     return std::unexpected(
-        HttpFailure{.error = {Errc::busy, fmt::format("all {} connections to the image service are in use", most)}});
+        HttpFailure{.error = {Errc::busy, fmt::format("all {} connections for {} from the image service are in use",
+                                                      pool.most, get.long_lived ? "downloads" : "questions")}});
   }
   std::unique_ptr<Handle> handle;
-  if (idle_.empty()) {
+  if (!pool.idle.empty()) {
+    handle = std::move(pool.idle.back());  // the last used: its connection is the likeliest to be still open
+    pool.idle.pop_back();
+  } else {
     handle = std::make_unique<Handle>();
     if (!handle->easy || !handle->multi) {
       return std::unexpected(HttpFailure{.error = {Errc::internal, "libcurl has no memory for a connection"}});
     }
-  } else {
-    handle = std::move(idle_.back());  // the last used: its connection is the likeliest to be still open
-    idle_.pop_back();
+    handle->generation = generation_;
   }
-  ++in_use_;
-  if (get.long_lived) ++long_lived_in_use_;
+  ++pool.in_use;
   return handle;
 }
 
 void CurlClient::release(std::unique_ptr<Handle> handle, bool long_lived) {
-  const std::scoped_lock lock(mutex_);
-  idle_.push_back(std::move(handle));
-  --in_use_;
-  if (long_lived) --long_lived_in_use_;
+  {
+    const std::scoped_lock lock(mutex_);
+    Pool& pool = long_lived ? streams_ : questions_;
+    if (handle->generation == generation_) pool.idle.push_back(std::move(handle));
+    --pool.in_use;
+  }
   freed_.notify_all();
+  // A handle of older certificates is closed here, without the lock.
+}
+
+// libcurl reads certificates and keys when it connects, but keeps what it has read of authorities for a day with the
+// handle, and an open connection for as long as it is used.
+void CurlClient::reload() {
+  std::vector<std::unique_ptr<Handle>> closed;
+  const std::scoped_lock lock(mutex_);
+  ++generation_;
+  for (Pool* pool : {&streams_, &questions_}) {
+    for (auto& handle : pool->idle) closed.push_back(std::move(handle));
+    pool->idle.clear();
+  }
 }
 
 namespace {

@@ -1,7 +1,8 @@
 // HTTP GETs over libcurl: connections that are kept, waits that end, and a stop that is heeded at once. The one place
 // that includes curl; private to the room.
 //
-// Blocks; any thread. Each call has a connection of its own for its time, taken from a pool of limited size.
+// Blocks; any thread. Each call has a connection of its own for its time, taken from one of two pools of limited size:
+// streams, which take minutes, and questions, which all requests wait for, so that neither keeps the other waiting.
 #pragma once
 
 #include <chrono>
@@ -34,7 +35,7 @@ struct HttpGet {
   std::string url;
   std::vector<std::string> headers;                  ///< "Name: value"
   std::optional<std::chrono::milliseconds> timeout;  ///< of the whole exchange; without, the low-speed limit ends it
-  bool long_lived = false;                           ///< streams leave a quarter of the connections to short requests
+  bool long_lived = false;                           ///< a stream, not a question
   std::function<Result<void>(const HttpHead&)> on_head;
   std::function<Result<void>(std::span<const std::byte>)> on_data;
 };
@@ -60,7 +61,8 @@ class CurlClient {
     std::chrono::milliseconds connect_timeout{10'000};
     std::uint64_t low_speed_bytes_per_s = 1024;
     std::chrono::seconds low_speed_time{60};
-    unsigned max_connections = 16;
+    unsigned max_streams = 16;
+    unsigned max_questions = 64;
     bool insecure = false;
     std::string ca_file;
     std::string cert_file;
@@ -77,10 +79,19 @@ class CurlClient {
   /// it is; a stop is Errc::cancelled; a far side that is slow Errc::timeout before its head, Errc::unavailable after.
   HttpResult<void> get(const HttpGet& get, const std::stop_token& stop);
 
+  /// Connections made from now on read the certificate files anew; those that are kept are closed as they come back.
+  void reload();
+
  private:
   struct Handle;
   struct Transfer;
   class SpeedWatch;
+
+  struct Pool {
+    unsigned most = 1;
+    unsigned in_use = 0;
+    std::vector<std::unique_ptr<Handle>> idle{};  // the last used at the end
+  };
 
   HttpResult<std::unique_ptr<Handle>> acquire(const HttpGet& get, const std::stop_token& stop);
   void release(std::unique_ptr<Handle> handle, bool long_lived);
@@ -89,9 +100,9 @@ class CurlClient {
   std::mutex mutex_;
   std::condition_variable_any freed_;
   // Protected by mutex_.
-  std::vector<std::unique_ptr<Handle>> idle_;
-  unsigned in_use_ = 0;
-  unsigned long_lived_in_use_ = 0;
+  Pool streams_;
+  Pool questions_;
+  std::uint64_t generation_ = 0;  // of the certificate files
 };
 
 /// What `location` means at `base`, if it is at the same scheme, host and port; else nullopt.

@@ -36,6 +36,11 @@ FileVersion version_of(const struct stat& info) {
           .ctime_ns = ns(info.st_ctim)};
 }
 
+/// Another for every version that describe() tells apart.
+std::string etag_of(const FileVersion& version) {
+  return fmt::format("\"{:x}-{:x}-{:x}\"", version.inode, version.size_bytes, version.ctime_ns);
+}
+
 /// Waits, for a tick at the most, until a further change of the file could not hide in its present change time.
 void let_settle(const FileVersion& version) {
   const auto age = std::chrono::system_clock::now().time_since_epoch() - std::chrono::nanoseconds(version.ctime_ns);
@@ -54,8 +59,8 @@ class DirectoryOrigin final : public Origin {
       : options_(std::move(options)), listing_(options_.directory), memory_(std::move(memory)) {}
 
   Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context) override;
-  Result<void> authorize_download(const std::string&, const base::RequestContext&) override { return {}; }
-  Result<void> stream(const std::string& image_id, std::uint64_t offset_bytes, const base::RequestContext& context,
+  Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context) override;
+  Result<void> stream(const std::string& image_id, const StreamFrom& from, const base::RequestContext& context,
                       const StreamBegin& begin, const ByteSink& sink, std::stop_token stop) override;
   std::string name() const override { return "file://" + options_.directory; }
 
@@ -180,15 +185,21 @@ Result<ImageInfo> DirectoryOrigin::describe(const std::string& image_id, const b
   return info;
 }
 
-Result<void> DirectoryOrigin::stream(const std::string& image_id, std::uint64_t offset_bytes,
-                                     const base::RequestContext&, const StreamBegin& begin, const ByteSink& sink,
-                                     std::stop_token stop) {
+Result<void> DirectoryOrigin::authorize_download(const std::string& image_id, const base::RequestContext&) {
+  IMAGECACHE_TRY(const auto file, listing_.open(base::to_lower(image_id)));
+  return {};
+}
+
+Result<void> DirectoryOrigin::stream(const std::string& image_id, const StreamFrom& from, const base::RequestContext&,
+                                     const StreamBegin& begin, const ByteSink& sink, std::stop_token stop) {
   IMAGECACHE_TRY(const auto file, listing_.open(base::to_lower(image_id)));
   IMAGECACHE_TRY(const auto whole, version(file));
-  // Somebody who has more than there is has something else; as with Glance, it begins anew.
-  std::uint64_t at = offset_bytes <= whole.size_bytes ? offset_bytes : 0;
+  // Somebody who has more than there is, or a piece of another version, has something else: it begins anew.
+  const std::string etag = etag_of(whole);
+  const bool same = from.offset_bytes <= whole.size_bytes && (from.if_range.empty() || from.if_range == etag);
+  std::uint64_t at = same ? from.offset_bytes : 0;
   static_cast<void>(::posix_fadvise(file.fd.get(), static_cast<off_t>(at), 0, POSIX_FADV_SEQUENTIAL));
-  IMAGECACHE_CHECK(begin({.offset_bytes = at, .total_bytes = whole.size_bytes}));
+  IMAGECACHE_CHECK(begin({.offset_bytes = at, .total_bytes = whole.size_bytes, .etag = etag}));
   std::vector<std::byte> buffer(options_.chunk_bytes);
   for (;;) {
     if (stop.stop_requested()) return fail(Errc::cancelled, path(file) + ": stopped");

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <random>
+#include <set>
 #include <utility>
 
 #include "base/log.hpp"
@@ -107,6 +108,27 @@ std::optional<ContentRange> parse_content_range(std::string_view text) {
   return ContentRange{.first = *first, .last = *last, .total = total};
 }
 
+/// An opaque tag in quotes, of the characters that RFC 9110 gives it. Not a weak one: those compare no bytes.
+bool is_strong_etag(std::string_view text) {
+  constexpr std::size_t longest = 1024;
+  if (text.size() < 2 || text.size() > longest || text.front() != '"' || text.back() != '"') return false;
+  const auto inner = text.substr(1, text.size() - 2);
+  return std::ranges::all_of(inner, [](char c) { return c > 0x20 && c < 0x7f && c != '"'; });
+}
+
+std::string strong_etag_of(const HttpHead& head) {
+  auto etag = head.header("etag");
+  return is_strong_etag(etag) ? etag : std::string();
+}
+
+/// As Glance writes it: in hex, which RFC 1864's base64 of 24 characters cannot be mistaken for.
+std::string hex_md5_of(const HttpHead& head) {
+  constexpr std::size_t digits = 32;
+  auto text = base::to_lower(head.header("content-md5"));
+  const bool hex = text.size() == digits && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+  return hex ? text : std::string();
+}
+
 /// "http://host:9292/v2/" → "http://host:9292", as cinder and glanceclient read glance_api_servers.
 std::string base_url_of(std::string_view text) {
   std::string url(base::trim(text));
@@ -131,7 +153,8 @@ class GlanceOrigin final : public Origin {
         client_({.connect_timeout = options_.connect_timeout,
                  .low_speed_bytes_per_s = options_.low_speed_bytes_per_s,
                  .low_speed_time = options_.low_speed_time,
-                 .max_connections = options_.max_connections,
+                 .max_streams = options_.max_connections,
+                 .max_questions = options_.max_questions,
                  .insecure = options_.insecure,
                  .ca_file = options_.ca_file,
                  .cert_file = options_.cert_file,
@@ -139,7 +162,7 @@ class GlanceOrigin final : public Origin {
 
   Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context) override;
   Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context) override;
-  Result<void> stream(const std::string& image_id, std::uint64_t offset_bytes, const base::RequestContext& context,
+  Result<void> stream(const std::string& image_id, const StreamFrom& from, const base::RequestContext& context,
                       const StreamBegin& begin, const ByteSink& sink, std::stop_token stop) override;
 
   std::string name() const override {
@@ -148,6 +171,7 @@ class GlanceOrigin final : public Origin {
     return names;
   }
   std::vector<std::string> proxy_urls() const override { return options_.urls; }
+  void reload() override { client_.reload(); }
 
  private:
   using Attempt = std::function<HttpResult<void>(const std::string& base_url)>;
@@ -167,10 +191,17 @@ class GlanceOrigin final : public Origin {
                             const Attempt& attempt);
   /// Asks, and goes after redirects on the same host. A status that is not wanted is a failure; `last` is its head.
   HttpResult<void> ask(Exchange exchange, const std::stop_token& stop, HttpHead& last);
+  /// Asks for an image's bytes and breaks off at the head; `head` tells what came.
+  HttpResult<void> would_send(const std::string& url, std::vector<std::string> headers, Clock::time_point deadline,
+                              HttpHead& head);
+  bool refuses_ranges(const std::string& base_url) const;
+  void remember_refused_ranges(const std::string& base_url);
 
   const GlanceOptions options_;
   CurlClient client_;
   std::atomic<std::size_t> turn_ = 0;
+  mutable std::mutex mutex_;
+  std::set<std::string> refuses_ranges_;  // protected by mutex_; base URLs, for the life of the process
 };
 
 Result<std::vector<std::string>> GlanceOrigin::headers_for(const base::RequestContext& context,
@@ -307,36 +338,66 @@ Result<ImageInfo> GlanceOrigin::describe(const std::string& image_id, const base
 // Glance decides who may download before it looks at the range, and looks at the range before it opens the store
 // (glance/api/v2/image_data.py: the controller's download(), then the serializer's). So a range that no image can have
 // is refused with 416 to those who may download, on every store, those without ranges included, and costs no byte. An
-// origin that knows no ranges begins to send instead (200), which is a yes too and is broken off.
+// origin that knows no ranges begins to send instead (200), which is a yes too and is broken off. Where a range is a
+// bad request (400), that says nothing of the caller, so the image itself is asked for and broken off after the head.
 Result<void> GlanceOrigin::authorize_download(const std::string& image_id, const base::RequestContext& context) {
   if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
-  IMAGECACHE_TRY(auto headers, headers_for(context, "*/*"));
-  headers.emplace_back("Range: bytes=9223372036854775806-");
+  IMAGECACHE_TRY(const auto headers, headers_for(context, "*/*"));
   const auto deadline = Clock::now() + options_.describe_timeout;
   return with_retries(image_id, context, deadline, {}, [&](const std::string& base_url) -> HttpResult<void> {
-    bool allowed = false;
+    const std::string url = base_url + "/v2/images/" + image_id + "/file";
     HttpHead head;
-    auto asked = ask({.url = base_url + "/v2/images/" + image_id + "/file",
-                      .headers = headers,
-                      .deadline = deadline,
-                      .is_wanted = [](const HttpHead& h) { return h.status == 200 || h.status == 206; },
-                      .on_head = [&](const HttpHead& h) -> Result<void> {
-                        if (is_html(h)) return fail(Errc::unavailable, "answered with an HTML page");
-                        allowed = true;
-                        return fail(Errc::cancelled, "no byte is wanted");
-                      },
-                      .on_data = [](std::span<const std::byte>) -> Result<void> { return {}; }},
-                     {}, head);
-    if (allowed || head.status == 416) return {};
-    if (!asked) return asked;
-    return std::unexpected(
-        nonsense(fmt::format("answered {} where it was asked whether it would send the image", head.status)));
+    if (!refuses_ranges(base_url)) {
+      auto asked_headers = headers;
+      asked_headers.emplace_back("Range: bytes=9223372036854775806-");
+      auto asked = would_send(url, std::move(asked_headers), deadline, head);
+      if (head.status != 400) return asked;
+    }
+    auto asked = would_send(url, headers, deadline, head);
+    if (asked) remember_refused_ranges(base_url);
+    return asked;
   });
+}
+
+HttpResult<void> GlanceOrigin::would_send(const std::string& url, std::vector<std::string> headers,
+                                          Clock::time_point deadline, HttpHead& head) {
+  bool allowed = false;
+  auto asked = ask({.url = url,
+                    .headers = std::move(headers),
+                    .deadline = deadline,
+                    .is_wanted = [](const HttpHead& h) { return h.status >= 200 && h.status < 300; },
+                    .on_head = [&](const HttpHead& h) -> Result<void> {
+                      if (is_html(h)) return fail(Errc::unavailable, "answered with an HTML page");
+                      // 204 is an image without data, which whoever may have it will find out.
+                      allowed = h.status == 200 || h.status == 204 || h.status == 206;
+                      return fail(Errc::unavailable, fmt::format("answered {}, which makes no sense here", h.status));
+                    },
+                    .on_data = [](std::span<const std::byte>) -> Result<void> { return {}; }},
+                   {}, head);
+  if (allowed || head.status == 416) return {};
+  if (asked) return std::unexpected(nonsense("gave no answer to whether it would send the image"));
+  const bool odd_success = head.status >= 200 && head.status < 300;
+  if (odd_success && asked.error().retry == Retry::no) asked.error().retry = Retry::other_url;
+  return asked;
+}
+
+bool GlanceOrigin::refuses_ranges(const std::string& base_url) const {
+  const std::scoped_lock lock(mutex_);
+  return refuses_ranges_.contains(base_url);
+}
+
+void GlanceOrigin::remember_refused_ranges(const std::string& base_url) {
+  const std::scoped_lock lock(mutex_);
+  if (!refuses_ranges_.insert(base_url).second) return;
+  base::log::warning("origin", nullptr,
+                     "{} answers 400 to a range that no image has; to know who may download, each image is asked for "
+                     "and broken off, which costs it the opening of its store",
+                     base_url);
 }
 
 /// One download: what its head promised, and whether the bytes keep to it.
 struct Download {
-  std::uint64_t asked_offset = 0;
+  const StreamFrom& from;
   bool ranged = false;  // we sent a Range header
   const StreamBegin& begin;
   const ByteSink& sink;
@@ -355,12 +416,21 @@ Result<void> Download::on_head(const HttpHead& head) {
       !encoding.empty() && encoding != "identity") {
     return fail(Errc::unavailable, "answered in the encoding " + encoding + ", which was not asked for");
   }
-  StreamStart start;
+  const std::string etag = strong_etag_of(head);
+  const std::string md5 = hex_md5_of(head);
+  // Glance gives the whole image's checksum with every part of it.
+  if (!md5.empty() && !from.content_md5.empty() && md5 != base::to_lower(from.content_md5)) {
+    return fail(Errc::conflict, fmt::format("changed meanwhile: its checksum is {} and was {}", md5, from.content_md5));
+  }
+  if (head.status == 206 && !from.if_range.empty() && !etag.empty() && etag != from.if_range) {
+    return fail(Errc::conflict, fmt::format("changed meanwhile: its etag is {} and was {}", etag, from.if_range));
+  }
+  StreamStart start{.etag = etag, .content_md5 = md5};
   std::optional<std::uint64_t> length;
   if (!head.headers.contains("transfer-encoding")) length = base::parse_unsigned(head.header("content-length"));
   if (head.status == 206) {
     const auto range = parse_content_range(head.header("content-range"));
-    if (!ranged || !range || range->first != asked_offset) {
+    if (!ranged || !range || range->first != from.offset_bytes) {
       return fail(Errc::unavailable, "answered with a part that was not asked for: " + head.header("content-range"));
     }
     if (range->total && range->last + 1 != *range->total) {
@@ -370,10 +440,11 @@ Result<void> Download::on_head(const HttpHead& head) {
     if (length && *length != *expected_bytes) {
       return fail(Errc::unavailable, "announced a part and a length that do not agree");
     }
-    start = {.offset_bytes = asked_offset, .total_bytes = range->total};
+    start.offset_bytes = from.offset_bytes;
+    start.total_bytes = range->total;
   } else {
     expected_bytes = length;
-    start = {.offset_bytes = 0, .total_bytes = length};
+    start.total_bytes = length;
   }
   begun = true;
   return begin(start);
@@ -387,10 +458,13 @@ Result<void> Download::on_data(std::span<const std::byte> data) {
   return sink(data);
 }
 
-Result<void> GlanceOrigin::stream(const std::string& image_id, std::uint64_t offset_bytes,
+Result<void> GlanceOrigin::stream(const std::string& image_id, const StreamFrom& from,
                                   const base::RequestContext& context, const StreamBegin& begin, const ByteSink& sink,
                                   std::stop_token stop) {
   if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
+  if (!from.if_range.empty() && !is_strong_etag(from.if_range)) {
+    return fail(Errc::invalid_argument, "image " + image_id + ": if_range is no etag that a stream began with");
+  }
   IMAGECACHE_TRY(auto headers, headers_for(context, "*/*"));
   std::optional<Error> of_the_caller;  // begin's or sink's: returned without a word of ours
   const StreamBegin our_begin = [&](const StreamStart& start) {
@@ -405,10 +479,11 @@ Result<void> GlanceOrigin::stream(const std::string& image_id, std::uint64_t off
   };
   auto result =
       with_retries(image_id, context, std::nullopt, stop, [&](const std::string& base_url) -> HttpResult<void> {
-        for (bool ranged = offset_bytes > 0;; ranged = false) {
-          Download download{.asked_offset = offset_bytes, .ranged = ranged, .begin = our_begin, .sink = our_sink};
+        for (bool ranged = from.offset_bytes > 0;; ranged = false) {
+          Download download{.from = from, .ranged = ranged, .begin = our_begin, .sink = our_sink};
           auto all_headers = headers;
-          if (ranged) all_headers.push_back(fmt::format("Range: bytes={}-", offset_bytes));
+          if (ranged) all_headers.push_back(fmt::format("Range: bytes={}-", from.offset_bytes));
+          if (ranged && !from.if_range.empty()) all_headers.push_back("If-Range: " + from.if_range);
           HttpHead head;
           auto asked =
               ask({.url = base_url + "/v2/images/" + image_id + "/file",
@@ -451,7 +526,7 @@ Result<std::unique_ptr<Origin>> make_glance_origin(GlanceOptions options) {
   }
   if (options.connect_timeout.count() <= 0 || options.describe_timeout.count() <= 0 ||
       options.low_speed_bytes_per_s == 0 || options.low_speed_time.count() <= 0 || options.max_describe_bytes == 0 ||
-      options.max_connections == 0 || options.retry_pause.count() < 0) {
+      options.max_connections == 0 || options.max_questions == 0 || options.retry_pause.count() < 0) {
     return fail(Errc::invalid_argument, "the image service's time-outs and limits must be greater than zero");
   }
   IMAGECACHE_CHECK(check_readable("glance_ca_certificates_file", options.ca_file));

@@ -51,10 +51,25 @@ struct ImageInfo {
 /// Bytes of an image as they arrive, in order. A failure ends the stream and is what stream() returns.
 using ByteSink = std::function<Result<void>(std::span<const std::byte> data)>;
 
+/// From where on an image is wanted, and of which version of it.
+struct StreamFrom {
+  // NOLINTNEXTLINE(google-explicit-constructor): a number is an offset and says all that most callers have to say.
+  StreamFrom(std::uint64_t offset = 0, std::string etag = {}, std::string md5 = {})
+      : offset_bytes(offset), if_range(std::move(etag)), content_md5(std::move(md5)) {}
+
+  std::uint64_t offset_bytes;
+  /// The etag that an earlier stream of this image began with: an origin that has another version by now begins at 0.
+  std::string if_range;
+  /// ImageInfo::checksum. An answer that names another is Errc::conflict before a byte of it is handed on.
+  std::string content_md5;
+};
+
 /// How a stream began.
 struct StreamStart {
   std::uint64_t offset_bytes = 0;  ///< where the first byte stands: the asked offset, or 0 if ranges are not had
   std::optional<std::uint64_t> total_bytes;  ///< of the whole image, if the answer says
+  std::string etag{};                        ///< with its quotes, fit for if_range; empty: none, or a weak one
+  std::string content_md5{};                 ///< lower-case hex, of the whole image; empty where the answer has none
 };
 /// Called once, before the first byte and after the answer's head is known to be good.
 using StreamBegin = std::function<Result<void>(const StreamStart& start)>;
@@ -69,26 +84,32 @@ class Origin {
 
   /// May this caller have its bytes? Asked the way the bytes themselves are asked for, so that what decides there
   /// decides here (Glance: visibility, deactivation and the policy download_image, which may be stricter than
-  /// get_image), without any byte being read. Errors as describe()'s.
+  /// get_image), without any byte being handed on. Errors as describe()'s. Of an image that is not active the answer
+  /// says nothing (Glance fails on a queued one): look at the status first.
   virtual Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context) = 0;
 
-  /// Streams the image's bytes from `offset_bytes` on to `sink` until the end, a failure or a stop (Errc::cancelled).
-  /// Success means that the far side ended the body properly and that, where it announced a length, all of it came.
-  /// Errc::not_found for an image without data (204). A broken or stalled transfer is Errc::unavailable: asking again
-  /// from the offset reached may succeed. More bytes than the answer announced are Errc::corrupt, and so is a file that
-  /// changes while it is read; where total_bytes is absent, it is for the sink to say when there are too many. An
-  /// origin without ranges, or with fewer bytes than the offset, begins at 0. A failure of begin or sink comes back as
-  /// it is. Retries of a refused start (503, connection) are done inside; those of a broken body
-  /// are the caller's, who knows what has been written.
-  virtual Result<void> stream(const std::string& image_id, std::uint64_t offset_bytes,
-                              const base::RequestContext& context, const StreamBegin& begin, const ByteSink& sink,
-                              std::stop_token stop) = 0;
+  /// Streams the image's bytes from `from.offset_bytes` on to `sink` until the end, a failure or a stop
+  /// (Errc::cancelled). Success means that the far side ended the body properly and that, where it announced a length,
+  /// all of it came. Errc::not_found for an image without data (204). A broken or stalled transfer is
+  /// Errc::unavailable: asking again from the offset reached may succeed. More bytes than the answer announced are
+  /// Errc::corrupt, and so is a file that changes while it is read; where total_bytes is absent, it is for the sink to
+  /// say when there are too many. An origin without ranges, with fewer bytes than the offset or with another version
+  /// than `from.if_range` begins at 0. An answer that shows by its checksum or etag that the image's content is no
+  /// longer the same is Errc::conflict, and wants a new describe(). A failure of begin or sink comes back as it is.
+  /// Retries of a refused start (503, connection) are done inside; those of a broken body are the caller's, who knows
+  /// what has been written.
+  virtual Result<void> stream(const std::string& image_id, const StreamFrom& from, const base::RequestContext& context,
+                              const StreamBegin& begin, const ByteSink& sink, std::stop_token stop) = 0;
 
   /// For people: "http://127.0.0.1:9292", "file:///srv/images".
   virtual std::string name() const = 0;
 
   /// Base URLs to which requests that are none of ours may be passed on; empty if this origin is not a server.
   virtual std::vector<std::string> proxy_urls() const { return {}; }
+
+  /// The certificate files may have changed (SIGHUP): calls that begin from now on read them anew, on new connections.
+  /// Never blocks.
+  virtual void reload() {}
 };
 
 /// Glance over libcurl. Zero means "no limit" for none of these: every wait has an end.
@@ -102,7 +123,8 @@ struct GlanceOptions {
   std::uint64_t low_speed_bytes_per_s = 1024;          ///< a stream slower than this …
   std::chrono::seconds low_speed_time{60};             ///< … for this long is broken off
   std::uint64_t max_describe_bytes = 4 << 20;
-  unsigned max_connections = 16;  ///< at once; streams leave a quarter of them to describe(). Waits end in Errc::busy
+  unsigned max_connections = 16;  ///< for streams at once. A wait for one ends in Errc::busy
+  unsigned max_questions = 64;    ///< describe() and authorize_download() at once, on connections of their own
   bool insecure = false;          ///< glance_api_insecure
   std::string ca_file;            ///< glance_ca_certificates_file
   std::string cert_file;          ///< glance_certfile

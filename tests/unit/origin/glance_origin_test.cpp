@@ -551,12 +551,13 @@ TEST_F(GlanceOrigin, TheCallersOwnFailureComesBackAsItIs) {
   EXPECT_EQ(server_.downloads(id), 2U);
 }
 
-TEST_F(GlanceOrigin, StreamsLeaveConnectionsForDescriptions) {
+TEST_F(GlanceOrigin, StreamsAndQuestionsHaveConnectionsOfTheirOwn) {
   const auto id = add();
   const auto gate = std::make_shared<Gate>();
   script_file(id, [&](auto& s) { s.gates = {{0, gate}}; });
   auto o = options();
-  o.max_connections = 4;
+  o.max_connections = 3;
+  o.max_questions = 2;
   auto origin = make(o);
   std::vector<std::jthread> readers;
   for (int i = 0; i < 6; ++i) {
@@ -565,28 +566,63 @@ TEST_F(GlanceOrigin, StreamsLeaveConnectionsForDescriptions) {
   ASSERT_TRUE(gate->wait_arrived(3));
   EXPECT_TRUE(origin->describe(id, caller()));
   EXPECT_EQ(server_.downloads_under_way(), 3U);
+
+  const auto held = std::make_shared<Gate>();
+  script_describe(id, [&](auto& s) { s.hold_head = held; });
+  for (int i = 0; i < 4; ++i) {
+    readers.emplace_back([&] { EXPECT_TRUE(origin->describe(id, caller())); });
+  }
+  ASSERT_TRUE(held->wait_arrived(2));
   gate->open();
+  ASSERT_TRUE(server_.wait_requests(test::file_path(id), 6)) << "questions that wait keep no stream waiting";
+  EXPECT_EQ(held->arrived(), 2U);
+  held->open();
   readers.clear();
-  EXPECT_EQ(server_.downloads(id), 6U);
   EXPECT_EQ(server_.max_concurrent(), 3U);
-  EXPECT_LE(server_.connections(), 4U);
+  EXPECT_LE(server_.connections(), 5U);
+}
+
+TEST_F(GlanceOrigin, AHerdOfQuestionsGoesOverConnectionsThatAreKept) {
+  const auto id = add();
+  constexpr unsigned herd = 32;
+  auto origin = make(options());
+  for (int wave = 0; wave < 3; ++wave) {
+    const auto gate = std::make_shared<Gate>();
+    script_describe(id, [&](auto& s) { s.hold_head = gate; });
+    std::vector<std::jthread> askers;
+    for (unsigned i = 0; i < herd; ++i) askers.emplace_back([&] { EXPECT_TRUE(origin->describe(id, caller())); });
+    EXPECT_TRUE(gate->wait_arrived(herd)) << "all are asked at once";
+    gate->open();
+  }
+  EXPECT_EQ(server_.connections(), herd);
 }
 
 TEST_F(GlanceOrigin, AFullPoolIsBusyInTime) {
   const auto id = add();
-  const auto gate = std::make_shared<Gate>();
-  script_describe(id, [&](auto& s) { s.hold_head = gate; });
   auto o = options();
   o.max_connections = 1;
   o.num_retries = 0;
   o.low_speed_time = seconds(1);
   auto origin = make(o);
-  std::jthread holder([&] { EXPECT_TRUE(origin->describe(id, caller())); });
-  ASSERT_TRUE(gate->wait_arrived());
+  std::latch holding(1);
+  std::latch enough(1);
+  std::jthread holder([&] {
+    const auto begin = [&](const StreamStart&) -> Result<void> {
+      holding.count_down();
+      enough.wait();
+      return {};
+    };
+    EXPECT_TRUE(
+        origin->stream(id, 0, caller(), begin, [](std::span<const std::byte>) -> Result<void> { return {}; }, {}));
+  });
+  holding.wait();
   std::stop_source stop;
   stop.request_stop();
   EXPECT_EQ(receive(*origin, id, 0, stop.get_token()).result.error().code, Errc::cancelled);
-  gate->open();
+  const auto late = receive(*origin, id);
+  EXPECT_EQ(late.result.error().code, Errc::busy) << late.result.error().message;
+  EXPECT_THAT(late.result.error().message, HasSubstr("all 1 connections for downloads"));
+  enough.count_down();
 }
 
 // --- options --------------------------------------------------------------------------------------------------------

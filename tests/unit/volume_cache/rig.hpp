@@ -91,8 +91,9 @@ class MemoryOrigin final : public origin::Origin {
       return fail(Errc::not_found, "image " + id + ": not found");
     return found->second.first;
   }
-  Result<void> stream(const std::string& id, std::uint64_t offset, const base::RequestContext&,
+  Result<void> stream(const std::string& id, const origin::StreamFrom& from, const base::RequestContext&,
                       const origin::StreamBegin& begin, const origin::ByteSink& sink, std::stop_token stop) override {
+    const std::uint64_t offset = from.offset_bytes;
     std::string content;
     {
       std::unique_lock lock(mutex_);

@@ -1,0 +1,148 @@
+// An HTTP server that answers each request with exactly the text that the test gives, and counts what it sees.
+#pragma once
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/fd.hpp"
+
+namespace imagecache::origin {
+
+/// A head and a body of announced length.
+inline std::string answer(const std::string& status, const std::string& headers, const std::string& body) {
+  return "HTTP/1.1 " + status + "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" + headers + "\r\n" + body;
+}
+
+class RawServer {
+ public:
+  /// `head` is the request's, its lines ended by CR LF. An answer that begins with "close:" is sent without that word
+  /// and the connection closed; one that begins with "flood:" is followed by bytes until the client leaves.
+  using Script = std::function<std::string(const std::string& head)>;
+
+  explicit RawServer(Script script) : script_(std::move(script)) {
+    listener_ = base::Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(address);
+    auto* any = reinterpret_cast<sockaddr*>(&address);
+    EXPECT_EQ(::bind(listener_.get(), any, length), 0) << std::strerror(errno);
+    EXPECT_EQ(::getsockname(listener_.get(), any, &length), 0);
+    EXPECT_EQ(::listen(listener_.get(), 256), 0);
+    url_ = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    acceptor_ = std::jthread([this](const std::stop_token& stop) { accept_all(stop); });
+  }
+
+  ~RawServer() {
+    acceptor_.request_stop();
+    ::shutdown(listener_.get(), SHUT_RDWR);
+    acceptor_.join();
+    connection_threads_.clear();
+  }
+  RawServer(const RawServer&) = delete;
+  RawServer& operator=(const RawServer&) = delete;
+
+  const std::string& url() const { return url_; }
+  unsigned connections() const { return connections_; }
+  std::vector<std::string> heads() const {
+    const std::lock_guard lock(mutex_);
+    return heads_;
+  }
+  /// Until all clients have gone; false after 20 s, which only a failing test meets.
+  bool wait_no_open_connection(unsigned but = 0) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(20), [&] { return open_ <= but; });
+  }
+
+ private:
+  void accept_all(const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      base::Fd client(::accept(listener_.get(), nullptr, nullptr));
+      if (!client) return;
+      ++connections_;
+      {
+        const std::lock_guard lock(mutex_);
+        ++open_;
+      }
+      connection_threads_.emplace_back([this, fd = std::move(client)](const std::stop_token& ended) mutable {
+        converse(fd.get(), ended);
+        fd.reset();
+        const std::lock_guard lock(mutex_);
+        --open_;
+        changed_.notify_all();
+      });
+    }
+  }
+
+  static bool wait_readable(int fd, const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      pollfd waited{.fd = fd, .events = POLLIN, .revents = 0};
+      if (::poll(&waited, 1, 50) != 0) return true;
+    }
+    return false;
+  }
+
+  void converse(int fd, const std::stop_token& stop) {
+    std::string text;
+    for (;;) {
+      const auto end = text.find("\r\n\r\n");
+      if (end == std::string::npos) {
+        char buffer[4096];
+        if (!wait_readable(fd, stop)) return;
+        const auto n = ::recv(fd, buffer, sizeof(buffer), 0);
+        if (n <= 0) return;
+        text.append(buffer, static_cast<std::size_t>(n));
+        continue;
+      }
+      const std::string head = text.substr(0, end + 2);
+      text.erase(0, end + 4);
+      {
+        const std::lock_guard lock(mutex_);
+        heads_.push_back(head);
+      }
+      std::string reply = script_(head);
+      const bool close = reply.starts_with("close:");
+      const bool flood = reply.starts_with("flood:");
+      if (close || flood) reply.erase(0, 6);
+      if (!send_all(fd, reply)) return;
+      if (close) return;
+      const std::string more(1 << 16, 'x');
+      while (flood && !stop.stop_requested() && send_all(fd, more)) {
+      }
+      if (flood) return;
+    }
+  }
+
+  static bool send_all(int fd, std::string_view text) {
+    while (!text.empty()) {
+      const auto n = ::send(fd, text.data(), text.size(), MSG_NOSIGNAL);
+      if (n <= 0) return false;
+      text.remove_prefix(static_cast<std::size_t>(n));
+    }
+    return true;
+  }
+
+  const Script script_;
+  std::string url_;
+  base::Fd listener_;
+  std::atomic<unsigned> connections_ = 0;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  unsigned open_ = 0;                             // protected by mutex_
+  std::vector<std::string> heads_;                // protected by mutex_
+  std::vector<std::jthread> connection_threads_;  // of the acceptor's thread alone, until it has ended
+  std::jthread acceptor_;
+};
+
+}  // namespace imagecache::origin
