@@ -22,6 +22,17 @@ void Entries::set_verified(const std::string& id, std::optional<Verified> verifi
   if (const auto found = entries_.find(id); found != entries_.end()) found->second.verified = std::move(verified);
 }
 
+void Entries::restamp(const Restamped& moved) {
+  const auto found = entries_.find(moved.image_id);
+  if (found == entries_.end() || !found->second.verified) return;
+  if (found->second.verified->stamp == moved.before) found->second.verified->stamp = moved.after;
+}
+
+void Entries::put_all_again() {
+  for (const auto& [id, entry] : entries_) to_put_.insert(id);
+  to_remove_.clear();
+}
+
 bool Entries::erase(const std::string& id) {
   const auto found = entries_.find(id);
   if (found == entries_.end()) return false;

@@ -14,7 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "image_cache/glance_index.hpp"
+#include "image_cache/index.hpp"
 #include "image_cache/ledger.hpp"
 
 namespace imagecache::image_cache {
@@ -41,6 +41,8 @@ class Entries {
   void put(const std::string& id, Entry entry, bool has_row);
   const Entry* find(const std::string& id) const;
   void set_verified(const std::string& id, std::optional<Verified> verified);
+  /// The same file under another stamp. Nothing happens where it was not known under the former.
+  void restamp(const Restamped& moved);
   bool erase(const std::string& id);
   void touch(const std::string& id, double now);
 
@@ -58,6 +60,8 @@ class Entries {
   Changes take_changes();
   /// After a flush that failed: they are written next time.
   void put_back(Changes changes);
+  /// After the index was lost: every row is written with the next flush.
+  void put_all_again();
 
  private:
   std::unordered_map<std::string, Entry> entries_;

@@ -9,8 +9,8 @@
 
 #include "image_cache/entries.hpp"
 #include "image_cache/fill.hpp"
-#include "image_cache/glance_index.hpp"
 #include "image_cache/image_cache.hpp"
+#include "image_cache/index.hpp"
 #include "image_cache/layout.hpp"
 #include "image_cache/ledger.hpp"
 
@@ -47,7 +47,7 @@ struct ImageCache::Impl {
   events::Counters& counters;
 
   // Set by recover().
-  std::unique_ptr<GlanceIndex> index;
+  std::unique_ptr<Index> index;
   std::unique_ptr<Ledger> ledger;
 
   mutable std::mutex mutex;

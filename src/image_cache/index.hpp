@@ -62,13 +62,16 @@ class Index {
   virtual void mark_invalid(const std::filesystem::path& file, std::string_view reason) = 0;
   /// All or, where the driver has no transactions, each by itself. Rows of `puts` are inserted, or replaced but for
   /// their hits; rows of `removals` deleted; hits are added to rows (files) that are there and to no other.
+  /// Errc::corrupt: what was stored is lost and an empty index has taken its place; write all rows again.
   virtual Result<std::vector<Restamped>> apply(const std::vector<IndexRow>& puts,
                                                const std::vector<std::string>& removals,
                                                const std::vector<IndexHits>& hits) = 0;
 };
 
 /// `lock_path`: oslo.concurrency's directory of lock files, where glance-api's "image_cache_db_init" is held while the
-/// database is made; empty: the cache directory, as in Glance.
+/// database is made; empty: the cache directory, as in Glance. A file that is no database, or another, is moved to
+/// .cinder-image-cache/ beside it with a warning and an empty one takes its place. Waits for other holders for ten
+/// seconds at most.
 Result<std::unique_ptr<Index>> open_sqlite_index(const std::filesystem::path& database,
                                                  const std::filesystem::path& lock_path);
 /// Refuses, with the mend, a directory on a file system without user attributes or mounted noatime. Leaves no probe

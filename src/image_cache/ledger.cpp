@@ -15,7 +15,16 @@ constexpr auto schema = R"(
     image_id TEXT PRIMARY KEY, content_key TEXT NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL) WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS partial (
-    image_id TEXT PRIMARY KEY, content_key TEXT NOT NULL) WITHOUT ROWID;)";
+    image_id TEXT PRIMARY KEY, content_key TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS pinned (image_id TEXT PRIMARY KEY) WITHOUT ROWID;)";
+
+Verified verified_of(const SQLite::Statement& select, int first) {
+  return {.content_key = select.getColumn(first).getString(),
+          .stamp = {.inode = static_cast<std::uint64_t>(select.getColumn(first + 1).getInt64()),
+                    .size_bytes = static_cast<std::uint64_t>(select.getColumn(first + 2).getInt64()),
+                    .mtime_ns = select.getColumn(first + 3).getInt64(),
+                    .ctime_ns = select.getColumn(first + 4).getInt64()}};
+}
 
 }  // namespace
 
@@ -79,15 +88,18 @@ Result<std::map<std::string, Verified>> Ledger::verified() {
   return impl_->with([](SQLite::Database& db) -> Result<std::map<std::string, Verified>> {
     std::map<std::string, Verified> all;
     SQLite::Statement select(db, "SELECT image_id, content_key, inode, size, mtime_ns, ctime_ns FROM verified");
-    while (select.executeStep()) {
-      all[select.getColumn(0).getString()] = {
-          .content_key = select.getColumn(1).getString(),
-          .stamp = {.inode = static_cast<std::uint64_t>(select.getColumn(2).getInt64()),
-                    .size_bytes = static_cast<std::uint64_t>(select.getColumn(3).getInt64()),
-                    .mtime_ns = select.getColumn(4).getInt64(),
-                    .ctime_ns = select.getColumn(5).getInt64()}};
-    }
+    while (select.executeStep()) all[select.getColumn(0).getString()] = verified_of(select, 1);
     return all;
+  });
+}
+
+Result<std::optional<Verified>> Ledger::find_verified(const std::string& image_id) {
+  return impl_->with([&](SQLite::Database& db) -> Result<std::optional<Verified>> {
+    SQLite::Statement select(db,
+                             "SELECT content_key, inode, size, mtime_ns, ctime_ns FROM verified WHERE image_id = ?");
+    select.bind(1, image_id);
+    if (!select.executeStep()) return std::nullopt;
+    return verified_of(select, 0);
   });
 }
 
@@ -110,6 +122,46 @@ Result<void> Ledger::drop_partial(const std::string& image_id) {
 
 Result<void> Ledger::drop_verified(const std::string& image_id) {
   return impl_->run("DELETE FROM verified WHERE image_id = ?", image_id);
+}
+
+Result<void> Ledger::restamp(const std::vector<Restamped>& moved) {
+  if (moved.empty()) return {};
+  return impl_->with([&](SQLite::Database& db) -> Result<void> {
+    SQLite::Transaction transaction(db);
+    SQLite::Statement update(db,
+                             "UPDATE verified SET mtime_ns = ?, ctime_ns = ? WHERE image_id = ? AND inode = ? AND "
+                             "size = ? AND mtime_ns = ? AND ctime_ns = ?");
+    for (const auto& one : moved) {
+      update.bind(1, one.after.mtime_ns);
+      update.bind(2, one.after.ctime_ns);
+      update.bind(3, one.image_id);
+      update.bind(4, static_cast<std::int64_t>(one.before.inode));
+      update.bind(5, static_cast<std::int64_t>(one.before.size_bytes));
+      update.bind(6, one.before.mtime_ns);
+      update.bind(7, one.before.ctime_ns);
+      update.exec();
+      update.reset();
+    }
+    transaction.commit();
+    return {};
+  });
+}
+
+Result<std::vector<std::string>> Ledger::pins() {
+  return impl_->with([](SQLite::Database& db) -> Result<std::vector<std::string>> {
+    std::vector<std::string> all;
+    SQLite::Statement select(db, "SELECT image_id FROM pinned ORDER BY image_id");
+    while (select.executeStep()) all.push_back(select.getColumn(0).getString());
+    return all;
+  });
+}
+
+Result<void> Ledger::pin(const std::string& image_id) {
+  return impl_->run("INSERT OR IGNORE INTO pinned (image_id) VALUES (?)", image_id);
+}
+
+Result<void> Ledger::unpin(const std::string& image_id) {
+  return impl_->run("DELETE FROM pinned WHERE image_id = ?", image_id);
 }
 
 Result<void> Ledger::put_verified(const std::string& image_id, const Verified& verified) {

@@ -8,7 +8,9 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "image_cache/index.hpp"
 #include "imagecache/error.hpp"
@@ -27,6 +29,8 @@ class Ledger {
   ~Ledger();
 
   Result<std::map<std::string, Verified>> verified();
+  /// The row of one image; nullopt if there is none.
+  Result<std::optional<Verified>> find_verified(const std::string& image_id);
   Result<std::map<std::string, std::string>> partials();  ///< image id → content key
 
   Result<void> begin_partial(const std::string& image_id, const std::string& content_key);
@@ -34,6 +38,13 @@ class Ledger {
   /// Also ends the partial of that id.
   Result<void> put_verified(const std::string& image_id, const Verified& verified);
   Result<void> drop_verified(const std::string& image_id);
+  /// The same files under other stamps, all at once; those that are not known under the former are left alone.
+  Result<void> restamp(const std::vector<Restamped>& moved);
+
+  /// Images that eviction must leave alone, whether they are cached or not. By id.
+  Result<std::vector<std::string>> pins();
+  Result<void> pin(const std::string& image_id);
+  Result<void> unpin(const std::string& image_id);  ///< absent is a success
 
  private:
   struct Impl;

@@ -104,8 +104,15 @@ Result<void> ImageCache::Impl::flush_now() {
   if (!written) {
     const std::lock_guard lock(mutex);
     entries.put_back(std::move(changes));
+    if (written.error().code == Errc::corrupt) entries.put_all_again();
+    return std::unexpected(std::move(written).error());
   }
-  return written;
+  if (written->empty()) return {};
+  {
+    const std::lock_guard lock(mutex);
+    for (const auto& moved : *written) entries.restamp(moved);
+  }
+  return ledger->restamp(*written);
 }
 
 base::Task<Result<void>> ImageCache::flush() {

@@ -1,14 +1,28 @@
-#include "image_cache/glance_index.hpp"
+// Glance's cache.db. Written so that a glance-api on the same directory finds just what it would have written itself.
 
 #include <SQLiteCpp/SQLiteCpp.h>
+#include <fmt/chrono.h>
 #include <sqlite3.h>
+#include <sys/xattr.h>
 
+#include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <mutex>
+
+#include "base/log.hpp"
+#include "base/try.hpp"
+#include "image_cache/index.hpp"
+#include "image_cache/lock_file.hpp"
 
 namespace imagecache::image_cache {
 namespace {
 
-constexpr int busy_timeout_ms = 2000;  // what Glance itself waits
+namespace fs = std::filesystem;
+
+constexpr int busy_timeout_ms = 2000;         // what Glance itself waits
+constexpr int start_busy_timeout_ms = 10000;  // a start has more patience than a flush, which comes again
+constexpr std::chrono::milliseconds lock_timeout{10000};
 
 // Glance's own statement (sqlite driver), so that whoever comes first makes the same table.
 constexpr auto schema = R"(
@@ -20,70 +34,221 @@ constexpr auto schema = R"(
     hits INTEGER DEFAULT 0,
     checksum TEXT))";
 
-std::unexpected<Error> failed(const std::string& path, const SQLite::Exception& problem) {
+/// The file is no database, or not this one: nothing in it can be used, and nothing is lost with it.
+bool is_broken(const SQLite::Exception& problem) {
   const int code = problem.getErrorCode() & 0xff;
-  const Errc kind = code == SQLITE_BUSY || code == SQLITE_LOCKED ? Errc::busy
-                    : code == SQLITE_FULL                        ? Errc::no_space
-                                                                 : Errc::internal;
-  return fail(kind, path + ": " + problem.what());
+  return code == SQLITE_CORRUPT || code == SQLITE_NOTADB || code == SQLITE_FORMAT;
 }
 
-}  // namespace
-
-struct GlanceIndex::Impl {
-  explicit Impl(const std::string& file)
-      : path(file), database(file, SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE, busy_timeout_ms) {
-    database.exec("PRAGMA synchronous = NORMAL");
-    database.exec(schema);
-  }
-  const std::string path;
-  std::mutex mutex;
-  SQLite::Database database;
-};
-
-GlanceIndex::GlanceIndex(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-GlanceIndex::~GlanceIndex() = default;
-
-Result<std::unique_ptr<GlanceIndex>> GlanceIndex::open(const std::filesystem::path& path) {
-  try {
-    return std::unique_ptr<GlanceIndex>(new GlanceIndex(std::make_unique<Impl>(path.native())));
-  } catch (const SQLite::Exception& problem) {
-    return failed(path.native(), problem);
-  }
+/// Somebody has put another file, or none, in the place of the one that is open.
+bool was_moved(const SQLite::Exception& problem) {
+  return problem.getExtendedErrorCode() == SQLITE_READONLY_DBMOVED;
 }
 
-Result<std::vector<IndexRow>> GlanceIndex::rows() {
-  const std::lock_guard lock(impl_->mutex);
-  try {
+std::unexpected<Error> failed(const fs::path& path, const SQLite::Exception& problem) {
+  const int code = problem.getErrorCode() & 0xff;
+  if (code == SQLITE_BUSY || code == SQLITE_LOCKED) {
+    return fail(Errc::busy, path.native() +
+                                ": another process, glance-api or one of its tools, holds it locked; "
+                                "fuser names the process");
+  }
+  const Errc kind = code == SQLITE_FULL                              ? Errc::no_space
+                    : is_broken(problem)                             ? Errc::corrupt
+                    : code == SQLITE_READONLY || code == SQLITE_PERM ? Errc::forbidden
+                                                                     : Errc::internal;
+  const std::string mend = code == SQLITE_CANTOPEN || kind == Errc::forbidden
+                               ? "; the daemon's user needs to read and write it and its directory"
+                               : "";
+  return fail(kind, path.native() + ": " + problem.what() + mend);
+}
+
+double plain_time(double seconds) {
+  return std::isfinite(seconds) ? seconds : 0;
+}
+
+std::uint64_t not_negative(std::int64_t number) {
+  return number < 0 ? 0 : static_cast<std::uint64_t>(number);
+}
+
+std::int64_t to_column(std::uint64_t number) {
+  return static_cast<std::int64_t>(std::min<std::uint64_t>(number, INT64_MAX));
+}
+
+/// Whether the table is one that Glance could have made; columns of a later Glance may be there too.
+bool has_our_columns(SQLite::Database& database) {
+  SQLite::Statement columns(database,
+                            "SELECT name, pk, hidden FROM pragma_table_xinfo('cached_images') "
+                            "WHERE (SELECT type FROM sqlite_master WHERE name = 'cached_images') = 'table'");
+  int ours = 0;
+  bool id_is_key = false;
+  while (columns.executeStep()) {
+    const std::string name = columns.getColumn(0).getString();
+    const bool key = columns.getColumn(1).getInt() != 0;
+    if (columns.getColumn(2).getInt() != 0) return false;  // a generated column computes what it likes
+    if (name == "image_id") id_is_key = key;
+    if (key && name != "image_id") return false;
+    ours +=
+        name == "image_id" || name == "last_accessed" || name == "last_modified" || name == "size" || name == "hits";
+  }
+  return ours == 5 && id_is_key;
+}
+
+bool table_is_there(SQLite::Database& database) {
+  return SQLite::Statement(database, "SELECT 1 FROM sqlite_master WHERE name = 'cached_images'").executeStep();
+}
+
+/// The file may have been made by anybody: nothing in its schema is run but what stores and finds rows.
+void distrust(SQLite::Database& database) {
+  sqlite3* handle = database.getHandle();
+  ::sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  ::sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
+  ::sqlite3_db_config(handle, SQLITE_DBCONFIG_ENABLE_VIEW, 0, nullptr);
+  ::sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+}
+
+class SqliteIndex final : public Index {
+ public:
+  SqliteIndex(fs::path file, fs::path lock_directory)
+      : path_(std::move(file)), lock_directory_(std::move(lock_directory)) {}
+
+  /// Opens the database, makes it where there is none, and another in the place of a broken one. `intact` tells
+  /// whether what was there could be kept.
+  Result<void> open(bool& intact) {
+    IMAGECACHE_TRY(intact, open_what_is_there());
+    if (intact) return {};
+    IMAGECACHE_CHECK(move_aside());
+    IMAGECACHE_TRY(const bool anew, open_what_is_there());
+    if (!anew) return fail(Errc::internal, path_.native() + ": it is broken again as soon as it is made");
+    return {};
+  }
+
+  Result<std::vector<IndexRow>> rows() override {
+    const std::lock_guard lock(mutex_);
+    IMAGECACHE_CHECK(ensure_open());
+    try {
+      return read_rows();
+    } catch (const SQLite::Exception& problem) {
+      if (!is_broken(problem)) return failed(path_, problem);
+      // What could be read of a broken file is not worth more than the files themselves, from which all is found again.
+      IMAGECACHE_CHECK(start_anew(problem.what()));
+      return std::vector<IndexRow>();
+    }
+  }
+
+  Result<void> prepare(int fd) override {
+    // Glance's xattr driver counts here; so the counts may go over when an operator changes the driver.
+    static_cast<void>(::fsetxattr(fd, "user.hits", "0", 1, 0));
+    return {};
+  }
+
+  void mark_invalid(const fs::path& /*file*/, std::string_view /*reason*/) override {}
+
+  Result<std::vector<Restamped>> apply(const std::vector<IndexRow>& puts, const std::vector<std::string>& removals,
+                                       const std::vector<IndexHits>& hits) override {
+    if (puts.empty() && removals.empty() && hits.empty()) return {};
+    const std::lock_guard lock(mutex_);
+    IMAGECACHE_CHECK(ensure_open());
+    try {
+      write(puts, removals, hits);
+      return {};
+    } catch (const SQLite::Exception& problem) {
+      if (!is_broken(problem) && !was_moved(problem)) return failed(path_, problem);
+      IMAGECACHE_CHECK(start_anew(was_moved(problem) ? "it was removed or replaced" : problem.what()));
+      return fail(Errc::corrupt, path_.native() + ": its rows were lost and are to be written again");
+    }
+  }
+
+ private:
+  /// false: what is there is broken.
+  Result<bool> open_what_is_there() {
+    try {
+      database_ = std::make_unique<SQLite::Database>(path_.native(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE,
+                                                     start_busy_timeout_ms);
+      distrust(*database_);
+      if (!table_is_there(*database_)) {
+        // Glance makes it under this lock; the lock file is not made where there is nothing to lock.
+        IMAGECACHE_TRY(const base::Fd lock, hold_lock_file(lock_directory_ / "image_cache_db_init", lock_timeout));
+        database_->exec(schema);
+      }
+      if (!has_our_columns(*database_)) {
+        base::log::warning("image_cache", nullptr, "{}: its table cached_images is not Glance's", path_.native());
+        return false;
+      }
+      // Glance's "delete all" would remove a -wal file under us.
+      database_->exec("PRAGMA journal_mode = DELETE");
+      database_->exec("PRAGMA synchronous = NORMAL");
+      database_->exec("PRAGMA cell_size_check = ON");
+      database_->setBusyTimeout(busy_timeout_ms);
+      return true;
+    } catch (const SQLite::Exception& problem) {
+      const auto error = failed(path_, problem);
+      const bool broken = is_broken(problem) || (database_ && no_such_thing(problem));
+      database_.reset();
+      if (!broken) return error;
+      base::log::warning("image_cache", nullptr, "{}: {}", path_.native(), problem.what());
+      return false;
+    }
+  }
+
+  /// An SQL error from statements that are right means a schema that is not.
+  static bool no_such_thing(const SQLite::Exception& problem) {
+    return (problem.getErrorCode() & 0xff) == SQLITE_ERROR;
+  }
+
+  Result<void> ensure_open() {
+    if (database_) return {};
+    bool intact = true;
+    return open(intact);
+  }
+
+  Result<void> start_anew(const std::string& reason) {
+    base::log::warning("image_cache", nullptr, "{}: {}", path_.native(), reason);
+    IMAGECACHE_CHECK(move_aside());
+    bool intact = true;
+    return open(intact);
+  }
+
+  /// Keeps the broken file for people to look at. A folder, since Glance counts and deletes stray files.
+  Result<void> move_aside() {
+    database_.reset();
+    const fs::path kept = path_.parent_path() / ".cinder-image-cache";
+    IMAGECACHE_CHECK(base::make_directories(kept));
+    const auto now = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
+    const fs::path target = kept / fmt::format("{}.broken-{:%Y%m%dT%H%M%S}Z", path_.filename().native(), now);
+    for (const char* suffix : {"", "-journal", "-wal", "-shm"}) {
+      const fs::path from = path_.native() + suffix;
+      const fs::path to = target.native() + suffix;
+      if (::rename(from.c_str(), to.c_str()) != 0 && errno != ENOENT) return base::fail_errno(from.native(), errno);
+    }
+    base::log::warning("image_cache", nullptr, "{}: moved to {}; its rows are made again from the files",
+                       path_.native(), target.native());
+    return {};
+  }
+
+  std::vector<IndexRow> read_rows() {
     std::vector<IndexRow> all;
-    SQLite::Statement select(impl_->database,
+    SQLite::Statement select(*database_,
                              "SELECT image_id, last_accessed, last_modified, size, hits FROM cached_images");
     while (select.executeStep()) {
       all.push_back({.image_id = select.getColumn(0).getString(),
-                     .last_accessed = select.getColumn(1).getDouble(),
-                     .last_modified = select.getColumn(2).getDouble(),
-                     .size_bytes = static_cast<std::uint64_t>(select.getColumn(3).getInt64()),
-                     .hits = static_cast<std::uint64_t>(select.getColumn(4).getInt64())});
+                     .last_accessed = plain_time(select.getColumn(1).getDouble()),
+                     .last_modified = plain_time(select.getColumn(2).getDouble()),
+                     .size_bytes = not_negative(select.getColumn(3).getInt64()),
+                     .hits = not_negative(select.getColumn(4).getInt64())});
     }
     return all;
-  } catch (const SQLite::Exception& problem) {
-    return failed(impl_->path, problem);
   }
-}
 
-Result<void> GlanceIndex::apply(const std::vector<IndexRow>& puts, const std::vector<std::string>& removals,
-                                const std::vector<IndexHits>& hits) {
-  if (puts.empty() && removals.empty() && hits.empty()) return {};
-  const std::lock_guard lock(impl_->mutex);
-  try {
-    SQLite::Transaction transaction(impl_->database, SQLite::TransactionBehavior::IMMEDIATE);
-    SQLite::Statement remove(impl_->database, "DELETE FROM cached_images WHERE image_id = ?");
+  void write(const std::vector<IndexRow>& puts, const std::vector<std::string>& removals,
+             const std::vector<IndexHits>& hits) {
+    SQLite::Transaction transaction(*database_, SQLite::TransactionBehavior::IMMEDIATE);
+    SQLite::Statement remove(*database_, "DELETE FROM cached_images WHERE image_id = ?");
     for (const auto& id : removals) {
       remove.bind(1, id);
       remove.exec();
       remove.reset();
     }
-    SQLite::Statement put(impl_->database,
+    SQLite::Statement put(*database_,
                           "INSERT INTO cached_images (image_id, last_accessed, last_modified, size, hits) "
                           "VALUES (?, ?, ?, ?, ?) ON CONFLICT (image_id) DO UPDATE SET "
                           "last_accessed = excluded.last_accessed, last_modified = excluded.last_modified, "
@@ -92,26 +257,37 @@ Result<void> GlanceIndex::apply(const std::vector<IndexRow>& puts, const std::ve
       put.bind(1, row.image_id);
       put.bind(2, row.last_accessed);
       put.bind(3, row.last_modified);
-      put.bind(4, static_cast<std::int64_t>(row.size_bytes));
-      put.bind(5, static_cast<std::int64_t>(row.hits));
+      put.bind(4, to_column(row.size_bytes));
+      put.bind(5, to_column(row.hits));
       put.exec();
       put.reset();
     }
-    SQLite::Statement count(impl_->database,
+    SQLite::Statement count(*database_,
                             "UPDATE cached_images SET hits = hits + ?, last_accessed = max(last_accessed, ?) "
                             "WHERE image_id = ?");
     for (const auto& hit : hits) {
-      count.bind(1, static_cast<std::int64_t>(hit.more_hits));
+      count.bind(1, to_column(hit.more_hits));
       count.bind(2, hit.last_accessed);
       count.bind(3, hit.image_id);
       count.exec();
       count.reset();
     }
     transaction.commit();
-    return {};
-  } catch (const SQLite::Exception& problem) {
-    return failed(impl_->path, problem);
   }
+
+  const fs::path path_;
+  const fs::path lock_directory_;
+  std::mutex mutex_;
+  std::unique_ptr<SQLite::Database> database_;  // none between a failure and the next try
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Index>> open_sqlite_index(const fs::path& database, const fs::path& lock_path) {
+  auto index = std::make_unique<SqliteIndex>(database, lock_path.empty() ? database.parent_path() : lock_path);
+  bool intact = true;
+  IMAGECACHE_CHECK(index->open(intact));
+  return index;
 }
 
 }  // namespace imagecache::image_cache
