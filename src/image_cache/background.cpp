@@ -59,6 +59,7 @@ base::Task<void> ImageCache::stop(base::Deadline deadline) {
     if (!co_await impl.fills_changed.wait_past(seen, deadline)) break;
   }
   co_await impl.background.join(deadline);
+  co_await impl.jobs.join(deadline);
   if (auto written = co_await flush(); !written) {
     base::log::error("image_cache", nullptr, "{}", written.error().message);
   }

@@ -12,16 +12,10 @@ ImageCache::ImageCache(Options options, origin::Origin& origin, base::BlockingPo
 
 ImageCache::~ImageCache() = default;
 
-base::Task<Result<origin::ImageInfo>> ImageCache::describe(std::string image_id, base::RequestContext context) {
-  Impl& impl = *impl_;
-  impl.counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
-  auto ask = [&] { return impl.origin.describe(image_id, context); };
-  co_return co_await base::offload(impl.pool, ask);
-}
-
 base::Task<Result<Reader>> ImageCache::open(std::string image_id, base::RequestContext context) {
-  IMAGECACHE_CO_TRY(origin::ImageInfo info, co_await describe(std::move(image_id), context));
-  co_return co_await impl_->open_described(std::move(info), std::move(context), base::in(impl_->options.begin_timeout));
+  IMAGECACHE_CO_TRY(Admission admission, co_await admit(std::move(image_id), context));
+  co_return co_await impl_->open_described(std::move(admission.info), std::move(context),
+                                           base::in(impl_->options.begin_timeout));
 }
 
 base::Task<Result<Reader>> ImageCache::open_described(origin::ImageInfo info, base::RequestContext context) {

@@ -134,14 +134,22 @@ class ImageCache {
   /// process included. Call after recover().
   void start(const base::Executor& executor);
 
-  /// Asks the origin for this caller. No cache is involved but for what is learnt about the image's content: a file
-  /// whose content is no longer the image's is dropped.
+  /// Asks the origin for this caller: what is it? That says nothing about its bytes, for those there is admit().
   base::Task<Result<origin::ImageInfo>> describe(std::string image_id, base::RequestContext context);
 
-  /// describe() and Origin::authorize_download() at once, for this caller: nobody is given a byte without. Questions of
-  /// the same token for the same image that are being asked at the same time are asked once. With
-  /// authorization_memory, a yes is believed for that long.
+  /// describe() and Origin::authorize_download() at once, for this caller: nobody is given a byte without both having
+  /// said yes. Questions of the same token for the same image that are being asked at the same time are asked once. With
+  /// authorization_memory, a yes is believed for that long, and a no never. An admission tells no more than the origin
+  /// did: who may download an image that is not active is admitted, and open_described() refuses it.
   base::Task<Result<Admission>> admit(std::string image_id, base::RequestContext context);
+
+  /// Nothing is believed any more of what was asked about this image before: to be called when a request of ours has
+  /// changed what the origin would say (DELETE, deactivate, members, PATCH). remove() does it by itself.
+  void forget_admissions(const std::string& image_id);
+
+  /// The service's own credentials under `otherwise`'s request id; where there are none, `otherwise`. For bytes that
+  /// are fetched on nobody's account: they give no reader a right.
+  base::Task<Result<base::RequestContext>> service_context(base::RequestContext otherwise);
 
   /// admit(), then the file: a hit, a running fill joined, or a new fill. Errc::no_space when no room can be made
   /// for it: the caller may then pass through. A file that is not the one that was published is verified first, and

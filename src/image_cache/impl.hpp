@@ -7,10 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "image_cache/admissions.hpp"
 #include "image_cache/entries.hpp"
 #include "image_cache/fill.hpp"
 #include "image_cache/image_cache.hpp"
 #include "image_cache/index.hpp"
+#include "image_cache/jobs.hpp"
 #include "image_cache/layout.hpp"
 #include "image_cache/ledger.hpp"
 
@@ -35,7 +37,8 @@ struct ImageCache::Impl {
         fill_pool(fills),
         digest_pool(digests),
         clock(the_clock),
-        counters(counts) {}
+        counters(counts),
+        admissions(options.authorization_memory, options.authorization_memory_entries) {}
 
   const Options options;
   const Layout layout;
@@ -45,6 +48,9 @@ struct ImageCache::Impl {
   base::BlockingPool& digest_pool;
   const base::Clock& clock;
   events::Counters& counters;
+
+  Admissions admissions;
+  Jobs jobs;
 
   // Set by recover().
   std::unique_ptr<Index> index;
@@ -67,6 +73,10 @@ struct ImageCache::Impl {
   base::Signal stop_signal;
   base::TaskGroup background;
   std::optional<base::Executor> executor;
+
+  // admit.cpp
+  /// Puts both questions to the origin; the answers go to `admissions`.
+  void ask(const std::shared_ptr<Admissions::Question>& question, const base::RequestContext& context);
 
   // open.cpp
   /// The published file of that content, verified again if it is not the one that was published; nullopt if there is

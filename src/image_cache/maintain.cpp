@@ -12,6 +12,7 @@ base::Task<Result<Removed>> ImageCache::remove(std::string image_id) {
   auto work = [&]() -> Result<Removed> {
     Removed removed;
     if (!base::is_safe_name(image_id)) return removed;
+    impl.admissions.forget(image_id);
     std::shared_ptr<Fill> running;
     {
       const std::lock_guard lock(impl.mutex);

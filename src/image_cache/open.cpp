@@ -182,7 +182,13 @@ Result<std::shared_ptr<Fill>> ImageCache::Impl::join_or_start_fill(const origin:
   }
   fills_changed.notify();
   remove_files(victims, true);
-  if (!fill_pool.post([this, fill] { run_fill(fill); })) {
+  jobs.begin();
+  const auto run = [this, fill] {
+    run_fill(fill);
+    jobs.end();
+  };
+  if (!fill_pool.post(run)) {
+    jobs.end();
     if (!resume) static_cast<void>(base::remove_file(layout.incomplete(info.id)));
     fill->finish(fail(Errc::busy, "too many fills are waiting, try again later"));
     end_fill(*fill, false);

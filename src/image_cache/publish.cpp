@@ -51,6 +51,7 @@ void ImageCache::Impl::invalidate(const std::string& id, std::string_view reason
     entries.erase(id);
     update_gauges();
   }
+  admissions.forget(id);
   static_cast<void>(ledger->drop_verified(id));
   if (reason.empty()) return;
   base::log::warning("image_cache", nullptr, "image {}: {}; moved to {}", id, reason, layout.invalid(id).native());

@@ -119,12 +119,13 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr crea
   const CreateRequest& request = creation->request;
   Begun begun;
   if (!request.image_id.empty()) {
-    Result<origin::ImageInfo> described = co_await images.describe(request.image_id, creation->context);
-    if (!described && described.error().code == Errc::not_found)
+    // A clone of an image-volume is the image's bytes too: whoever may not download them gets no volume of them.
+    Result<image_cache::Admission> admitted = co_await images.admit(request.image_id, creation->context);
+    if (!admitted && admitted.error().code == Errc::not_found)
       co_return fail(Errc::invalid_argument, "Invalid image identifier or unable to access requested image.");
-    if (!described) co_return std::unexpected(std::move(described).error());
-    IMAGECACHE_CO_CHECK(check_image(*described, request.size_gb));
-    begun.image = std::move(*described);
+    if (!admitted) co_return std::unexpected(std::move(admitted).error());
+    IMAGECACHE_CO_CHECK(check_image(admitted->info, request.size_gb));
+    begun.image = std::move(admitted->info);
   }
 
   Volume& row = begun.volume;

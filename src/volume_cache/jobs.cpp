@@ -27,9 +27,11 @@ base::Task<Result<std::string>> VolumeCache::start_warm(std::string image_id, st
                    fmt::format("backend {} keeps no image-volumes: set image_volume_cache_enabled in its section and "
                                "cinder_internal_tenant_project_id and cinder_internal_tenant_user_id in [DEFAULT]",
                                backend));
-  IMAGECACHE_CO_TRY(wanted.image, co_await impl.images.describe(image_id, context));
+  // The image-volume is the service's own and outlives whoever asks: so do the credentials that its bytes come with.
+  IMAGECACHE_CO_TRY(wanted.context, co_await impl.images.service_context(std::move(context)));
+  IMAGECACHE_CO_TRY(image_cache::Admission admission, co_await impl.images.admit(image_id, wanted.context));
+  wanted.image = std::move(admission.info);
   wanted.size_gb = std::numeric_limits<std::uint64_t>::max();
-  wanted.context = std::move(context);
   if (wanted.image.status != "active")
     co_return fail(Errc::invalid_argument, fmt::format("Image {} is not active.", image_id));
   const std::string id = base::new_uuid();

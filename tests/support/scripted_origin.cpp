@@ -21,6 +21,7 @@ namespace imagecache::test {
 namespace {
 
 constexpr std::size_t max_head_bytes = 64 << 10;
+constexpr std::string_view authorization_range = "bytes=9223372036854775806-";
 
 std::string reason_of(int status) {
   static const std::map<int, std::string> reasons = {{200, "OK"},
@@ -124,6 +125,7 @@ class ScriptedOrigin::Impl {
   std::map<std::string, int> tokens_;
   std::map<std::pair<std::string, std::string>, Answer> answers_;
   std::map<std::pair<std::string, std::string>, std::size_t> counts_;
+  std::map<std::string, std::size_t> asked_;  // by path: authorizations
   std::map<std::pair<std::string, std::string>, SeenRequest> last_by_path_;
   std::optional<SeenRequest> last_;
   std::size_t accepted_ = 0;
@@ -214,6 +216,7 @@ void ScriptedOrigin::Impl::serve(Connection& c) {
     {
       const std::scoped_lock lock(mutex_);
       ++counts_[{request.method, path}];
+      if (request.method == "GET" && request.header("range") == authorization_range) ++asked_[path];
       changed_.notify_all();
     }
     if (!read_body(c, request)) return;
@@ -336,11 +339,12 @@ bool ScriptedOrigin::Impl::send_endless_json(Connection& c) {
 
 std::optional<bool> ScriptedOrigin::Impl::faults(Connection& c, const SeenRequest& request, const std::string& id,
                                                  bool file) {
+  const bool asks = file && request.header("range") == authorization_range;
   std::shared_ptr<Gate> gate;
   {
     const std::scoped_lock lock(mutex_);
     const auto& script = images_[id].script;
-    gate = file ? script.file.hold_head : script.describe.hold_head;
+    gate = asks ? script.file.hold_authorization : file ? script.file.hold_head : script.describe.hold_head;
   }
   if (gate && !gate->pass(c.stop)) return false;
   std::optional<Answer> answer;
@@ -349,11 +353,11 @@ std::optional<bool> ScriptedOrigin::Impl::faults(Connection& c, const SeenReques
     auto& script = images_[id].script;
     AnswerFaults& f = file ? static_cast<AnswerFaults&>(script.file) : script.describe;
     const auto token = f.tokens.find(request.header("x-auth-token"));
-    if (f.hang_up_before_head_times > 0) {
+    if (f.hang_up_before_head_times > 0 && !asks) {
       --f.hang_up_before_head_times;
       return false;
     }
-    if (f.refuse_times > 0) {
+    if (f.refuse_times > 0 && !asks) {
       --f.refuse_times;
       answer = html(f.refuse_status);
       if (f.retry_after_s) answer->headers["Retry-After"] = std::to_string(*f.retry_after_s);
@@ -492,11 +496,13 @@ bool ScriptedOrigin::Impl::download(Connection& c, const SeenRequest& request, c
       impl.changed_.notify_all();
     }
   };
-  const UnderWay under_way(*this);
   const std::string asked = request.header("range");
+  const bool asks = asked == authorization_range;
+  std::optional<UnderWay> under_way;
+  if (!asks) under_way.emplace(*this);
   {
     const std::scoped_lock lock(mutex_);
-    images_[id].ranges.push_back(asked);
+    if (!asks) images_[id].ranges.push_back(asked);
   }
   if (const auto done = faults(c, request, id, true)) return *done;
 
@@ -510,7 +516,7 @@ bool ScriptedOrigin::Impl::download(Connection& c, const SeenRequest& request, c
     script = image.script.file;
     if (script.hang_up_times == 0) script.hang_up_at.reset();
     wrong = image.script.file.wrong_bytes_times > 0 && !script.wrong_bytes.empty();
-    if (wrong && image.script.file.wrong_bytes_times != UINT32_MAX) --image.script.file.wrong_bytes_times;
+    if (wrong && !asks && image.script.file.wrong_bytes_times != UINT32_MAX) --image.script.file.wrong_bytes_times;
   }
   if (spec.status == "deactivated") {
     return send(c, request, html(403, "The requested image has been deactivated. Image data download is forbidden."));
@@ -548,6 +554,10 @@ bool ScriptedOrigin::Impl::download(Connection& c, const SeenRequest& request, c
   std::string head = partial ? "HTTP/1.1 206 Partial Content\r\n" : "HTTP/1.1 200 OK\r\n";
   for (const auto& [name, value] : headers) head.append(name).append(": ").append(value).append("\r\n");
   range.end = script.endless ? UINT64_MAX : std::min(range.end, size);
+  if (asks) {  // it leaves after the head
+    static_cast<void>(send(c, head + "\r\n"));
+    return false;
+  }
   return send(c, head + "\r\n") && send_file(c, id, spec.content, script, range, chunked, wrong);
 }
 
@@ -687,7 +697,12 @@ std::size_t ScriptedOrigin::describes(const std::string& image_id) const {
   return requests("GET", describe_path(image_id));
 }
 std::size_t ScriptedOrigin::downloads(const std::string& image_id) const {
-  return requests("GET", file_path(image_id));
+  return requests("GET", file_path(image_id)) - authorizations(image_id);
+}
+std::size_t ScriptedOrigin::authorizations(const std::string& image_id) const {
+  const std::scoped_lock lock(impl_->mutex_);
+  const auto found = impl_->asked_.find(file_path(image_id));
+  return found == impl_->asked_.end() ? 0 : found->second;
 }
 
 std::uint64_t ScriptedOrigin::body_bytes(const std::string& image_id) const {

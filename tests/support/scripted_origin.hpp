@@ -15,6 +15,9 @@
 // the end; 405 for HEAD; 204 without data; 403 if deactivated), DELETE /v2/images/{id} and POST …/actions/deactivate
 // and reactivate (204, carried out), PUT …/file (204, body counted, not stored). Errors are HTML. Everything else is
 // recorded and answered with what answer() set, or with 200 and a JSON echo.
+// A GET …/file for the range by which one asks whether one may download (from byte 2^63-2 on, which no image has) is
+// answered as any other, but it is no download: it has a counter and a gate of its own, is in no list of ranges, and of
+// the faults it meets those that stay (tokens, status, a redirect), not those that are used up or hold bytes.
 //
 // Every function may be called from any thread at any time; a script takes effect with the next request.
 #pragma once
@@ -126,6 +129,7 @@ enum class RangeSupport {
 
 /// The answer to GET /v2/images/{id}/file. Offsets are offsets in the image, also where a range was asked for.
 struct FileScript : AnswerFaults {
+  std::shared_ptr<Gate> hold_authorization;  ///< the question whether one may download is not answered until it opens
   std::vector<GateAt> gates;
   std::optional<std::uint64_t> hang_up_at;  ///< the connection is closed when this byte would be next …
   unsigned hang_up_times = UINT32_MAX;      ///< … for this many requests
@@ -199,7 +203,8 @@ class ScriptedOrigin {
   std::size_t requests(const std::string& path) const;  ///< any method, without query
   std::size_t requests(const std::string& method, const std::string& path) const;
   std::size_t describes(const std::string& image_id) const;            ///< GET /v2/images/{id}
-  std::size_t downloads(const std::string& image_id) const;            ///< GET /v2/images/{id}/file
+  std::size_t downloads(const std::string& image_id) const;            ///< GET /v2/images/{id}/file, for bytes
+  std::size_t authorizations(const std::string& image_id) const;       ///< … to know whether one may
   std::uint64_t body_bytes(const std::string& image_id) const;         ///< of …/file, sent or being sent
   std::vector<std::string> ranges(const std::string& image_id) const;  ///< Range headers asked, in order; "" for none
   std::optional<SeenRequest> last_request() const;                     ///< the last whose body has been read

@@ -1,0 +1,83 @@
+// The questions that stand before every byte: what is this image, and may this caller have it?
+
+#include "base/try.hpp"
+#include "image_cache/impl.hpp"
+
+namespace imagecache::image_cache {
+
+base::Task<Result<origin::ImageInfo>> ImageCache::describe(std::string image_id, base::RequestContext context) {
+  Impl& impl = *impl_;
+  impl.counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
+  auto ask = [&] { return impl.origin.describe(image_id, context); };
+  co_return co_await base::offload(impl.pool, ask);
+}
+
+void ImageCache::Impl::ask(const std::shared_ptr<Admissions::Question>& question, const base::RequestContext& context) {
+  counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
+  const std::string& id = question->key().image_id;
+  const auto too_much = [&] { return fail(Errc::busy, "image " + id + ": too much work is waiting, try again later"); };
+  // Two jobs, for each is a round trip; neither waits for the other nor for who asks.
+  const auto describe = [this, question, context] {
+    admissions.described(question, origin.describe(question->key().image_id, context));
+    jobs.end();
+  };
+  const auto authorize = [this, question, context] {
+    admissions.authorized(question, origin.authorize_download(question->key().image_id, context));
+    jobs.end();
+  };
+  jobs.begin();
+  if (!pool.post(describe)) {
+    jobs.end();
+    admissions.described(question, too_much());
+  }
+  jobs.begin();
+  if (!pool.post(authorize)) {
+    jobs.end();
+    admissions.authorized(question, too_much());
+  }
+}
+
+base::Task<Result<Admission>> ImageCache::admit(std::string image_id, base::RequestContext context) {
+  Impl& impl = *impl_;
+  IMAGECACHE_CO_TRY(std::string caller, Admissions::caller_of(context));
+  const auto begun = impl.admissions.begin({.image_id = std::move(image_id), .caller = std::move(caller)},
+                                           std::chrono::steady_clock::now());
+  if (begun.remembered) {
+    impl.counters.authorizations_remembered.fetch_add(1, std::memory_order_relaxed);
+    co_return *begun.remembered;
+  }
+  auto& count = begun.is_first ? impl.counters.authorizations_asked : impl.counters.authorizations_joined;
+  count.fetch_add(1, std::memory_order_relaxed);
+  if (begun.is_first) impl.ask(begun.question, context);
+  const base::Deadline deadline = base::in(impl.options.begin_timeout);
+  Admissions::Question& question = *begun.question;
+  for (;;) {
+    const auto seen = question.answered().version();
+    if (auto answer = impl.admissions.answer(question)) {
+      if (*answer) co_return Admission{.info = std::move(**answer), .age = {}};
+      const Errc code = answer->error().code;
+      if (code == Errc::not_found || code == Errc::forbidden || code == Errc::unauthenticated)
+        impl.counters.authorizations_denied.fetch_add(1, std::memory_order_relaxed);
+      co_return std::unexpected(std::move(*answer).error());
+    }
+    if (!co_await question.answered().wait_past(seen, deadline)) {
+      co_return fail(Errc::timeout, "image " + question.key().image_id + ": the origin has not answered in time");
+    }
+  }
+}
+
+void ImageCache::forget_admissions(const std::string& image_id) {
+  impl_->admissions.forget(image_id);
+}
+
+base::Task<Result<base::RequestContext>> ImageCache::service_context(base::RequestContext otherwise) {
+  Impl& impl = *impl_;
+  if (!impl.options.service_context) co_return otherwise;
+  auto ask = [&] { return impl.options.service_context(); };
+  IMAGECACHE_CO_TRY(base::RequestContext service, co_await base::offload(impl.pool, ask));
+  service.request_id = otherwise.request_id;
+  service.global_request_id = otherwise.global_request_id;
+  co_return service;
+}
+
+}  // namespace imagecache::image_cache
