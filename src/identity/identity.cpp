@@ -19,6 +19,7 @@ class NoAuth final : public Authenticator {
     context.project_id = colon == std::string_view::npos ? token : token.substr(colon + 1);
     if (context.project_id.empty()) context.project_id = context.user_id;
     context.is_admin = true;
+    context.roles = {"admin"};
     return context;
   }
 };

@@ -33,9 +33,9 @@ class Authenticator {
 };
 
 /// `auth_strategy = noauth` as in Cinder: "user:project" makes the caller admin of what it names, the project defaults
-/// to the user, no token is user and project "admin". Where the token names no project
-/// (openstackclient's auth type "none" sends "notused"), the project is a default only. Fit for loopback and Unix
-/// sockets alone; the program refuses more.
+/// to the user, no token is user and project "admin"; the only role is "admin", which policies ask for. Where the token
+/// names no project (openstackclient's auth type "none" sends "notused"), the project is a default only. Fit for
+/// loopback and Unix sockets alone; the program refuses more.
 std::unique_ptr<Authenticator> make_noauth();
 
 /// Refuses everybody with Errc::unauthenticated and this reason.

@@ -24,6 +24,11 @@ case $name in
       qemu-img convert -f raw -O $how "$corpus/raw" "$corpus/$(tr -c 'a-z0-9\n' _ <<<"$how")"
     done
     ;;
+  policy)
+    printf 'a: "role:admin or (project_id:%%(owner)s and not rule:b)"\nb: role:member\n"cache_list": "!"\n' >"$corpus/yaml"
+    printf '{"a": [["role:admin", "rule:b"], []], "b": "\x27public\x27:%%(visibility)s and @", "cache_list": ""}' >"$corpus/json"
+    printf '# x\n---\na: &x |\n  role:admin or\n  True:%%(x)s\nb: *x\n' >"$corpus/block"
+    ;;
   requests)
     printf '{"volume": {"size": 1, "imageRef": "b8a4849c-1537-4574-badd-90de38482b5a", "metadata": {"a": "b"}}}' >"$corpus/create"
     printf '{"backend": "b", "name": "volume-1", "size_gb": 10, "image_id": "b8a4849c-1537-4574-badd-90de38482b5a", "deadline_ms": 5}' >"$corpus/hook"

@@ -9,7 +9,7 @@ declare -A below=(
 )
 # A third party's headers stop at one room.
 declare -A home=(
-  ['curl/']="origin cli" ['SQLiteCpp/']="catalog image_cache origin" ['boost/beast']="http" ['prometheus/']="events"
+  ['curl/']="origin identity cli" ['yaml-cpp/']="identity" ['SQLiteCpp/']="catalog image_cache origin" ['boost/beast']="http" ['prometheus/']="events"
   ['CLI/']="cli" ['spdlog/']="base" ['openssl/']="base http" ['libdeflate.h']="convert" ['systemd/']="app"
 )
 bad=0

@@ -11,6 +11,7 @@ TEST(NoAuth, TheTokenNamesUserAndProject) {
   EXPECT_EQ(caller.user_id, "alice");
   EXPECT_EQ(caller.project_id, "blue");
   EXPECT_TRUE(caller.is_admin);
+  EXPECT_EQ(caller.roles, std::vector<std::string>{"admin"});
   EXPECT_EQ(noauth->authenticate({.auth_token = "bob"}).value().project_id, "bob");
   EXPECT_FALSE(caller.project_is_default);
   EXPECT_EQ(noauth->authenticate({}).value().project_id, "admin");
