@@ -4,11 +4,17 @@
 
 #include <filesystem>
 #include <stdexcept>
+#include <system_error>
 
 namespace imagecache::config {
 namespace {
 
 constexpr std::string_view log_name = "cinder-image-cache.log";
+
+bool is_there(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error);
+}
 
 void show_setting(std::vector<ShownOption>& rows, const std::string& section, const Setting& setting) {
   std::string value = setting.value ? format_value(*setting.value) : std::string();
@@ -50,6 +56,43 @@ std::string Config::log_file() const {
     if (!file.empty()) return (directory / file).native();  // an absolute file drops the directory
   }
   return directory.empty() ? std::string() : (directory / log_name).native();
+}
+
+std::optional<std::filesystem::path> Config::find_file(std::string_view name) const {
+  const std::filesystem::path wanted(name);
+  if (wanted.is_absolute()) return is_there(wanted) ? std::optional(wanted) : std::nullopt;
+  for (const auto& source : sources_) {
+    if (source.kind != ConfigSource::Kind::directory) continue;
+    if (auto path = source.path / wanted; is_there(path)) return std::filesystem::absolute(path);
+  }
+  for (auto source = sources_.rbegin(); source != sources_.rend(); ++source) {
+    if (source->kind != ConfigSource::Kind::file) continue;
+    if (auto path = source->path.parent_path() / wanted; is_there(path)) return std::filesystem::absolute(path);
+  }
+  return std::nullopt;
+}
+
+PolicyFiles Config::policy_files() const {
+  const auto& policy = section("oslo_policy");
+  const auto find = [&](const std::string& name, const std::string& named_in) -> std::optional<std::string> {
+    const auto beside = std::filesystem::path(named_in).parent_path() / name;
+    const bool in_a_file = !named_in.empty() && !named_in.starts_with("environment ");
+    if (in_a_file && is_there(beside)) return std::filesystem::absolute(beside).native();
+    // A policy of Cinder's that nobody has named is not one for the image cache.
+    const auto found = find_file(name);
+    const bool is_cinders = found && is_there(found->parent_path() / "cinder.conf") && named_in.empty();
+    return found && !is_cinders ? std::optional(found->native()) : std::nullopt;
+  };
+  PolicyFiles files;
+  files.must_exist = policy.is_set("policy_file");
+  const auto name = policy.get_string("policy_file");
+  files.file = find(name, files.must_exist ? policy.where("policy_file") : std::string())
+                   .value_or(files.must_exist ? name : std::string());
+  const auto named_in = policy.is_set("policy_dirs") ? policy.where("policy_dirs") : std::string();
+  for (const auto& directory : policy.get_list("policy_dirs")) {
+    if (auto path = find(directory, named_in)) files.dirs.push_back(*std::move(path));
+  }
+  return files;
 }
 
 std::vector<ShownOption> Config::show() const {

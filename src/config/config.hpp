@@ -55,6 +55,12 @@ struct ShownOption {
   std::string source;  ///< "file:line", "environment OS_…" or "default"
 };
 
+struct PolicyFiles {
+  std::string file;               ///< absolute; empty: there is none and none was named
+  bool must_exist = false;        ///< an operator has named it
+  std::vector<std::string> dirs;  ///< those that are there
+};
+
 /// `section` is one of the table's sections but backend_scope in all getters; see Settings for what they promise.
 class Config {
  public:
@@ -100,6 +106,15 @@ class Config {
   /// Where to log, by the order that [image_cache_service] log_file's help states; empty: standard error.
   std::string log_file() const;
 
+  /// The --config-file and --config-dir that it was loaded from, in their order.
+  const std::vector<ConfigSource>& sources() const { return sources_; }
+  /// As oslo.config's find_file(): a file of that name in a --config-dir, else beside a --config-file, the last first.
+  /// An absolute name is looked for as it is. Blocks.
+  std::optional<std::filesystem::path> find_file(std::string_view name) const;
+  /// [oslo_policy]'s files, as oslo.policy finds them: policy_file beside the file that names it, else by find_file().
+  /// Blocks.
+  PolicyFiles policy_files() const;
+
   /// What works, but hardly as it was meant: one line each, for the log and `config check`.
   const std::vector<std::string>& warnings() const { return warnings_; }
   /// Every option of the table in its order, the backends' at the end.
@@ -109,6 +124,7 @@ class Config {
   friend class Loader;
   std::map<std::string, Settings, std::less<>> sections_;
   std::vector<BackendSection> backends_;
+  std::vector<ConfigSource> sources_;
   std::vector<std::string> warnings_;
 };
 

@@ -31,6 +31,7 @@ Result<Config> load(const LoadRequest& request) {
 }
 
 Result<Config> Loader::load(const LoadRequest& request) {
+  config_.sources_ = request.sources;
   files_ = Files::read(request.sources, problems_);
   add_environment(request.environment);
   refuse_unknown_options();
