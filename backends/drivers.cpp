@@ -5,6 +5,9 @@
 
 #include "backends/file/file_driver.hpp"
 #include "backends/memory/memory_driver.hpp"
+#ifdef IMAGECACHE_BACKEND_RBD
+#include "backends/rbd/rbd_driver.hpp"
+#endif
 
 namespace imagecache::backends {
 
@@ -20,6 +23,10 @@ struct Row {
 constexpr std::array rows{
     Row{"file", &make_file_driver},
     Row{"memory", &make_memory_driver},
+#ifdef IMAGECACHE_BACKEND_RBD
+    Row{"rbd", &make_rbd_driver},
+    Row{"cinder.volume.drivers.rbd.RBDDriver", &make_rbd_driver},
+#endif
 };
 
 }  // namespace

@@ -35,28 +35,31 @@ function(room name)
   endif()
 endfunction()
 
-# backend(NAME): backends/NAME/*.cpp, which sees base and the SPI only.
+# backend(NAME [USES library...]): backends/NAME/*.cpp, which sees base and the SPI only.
 function(backend name)
+  cmake_parse_arguments(ARG "" "" "USES" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/backends/${name}/*.cpp)
   add_library(backend_${name} STATIC ${sources})
   target_include_directories(backend_${name} PUBLIC ${PROJECT_SOURCE_DIR})
-  target_link_libraries(backend_${name} PUBLIC base PRIVATE our_warnings)
+  target_link_libraries(backend_${name} PUBLIC base ${ARG_USES} PRIVATE our_warnings)
 endfunction()
 
-# backend_table(NAMES...): the one table of drivers.
+# backend_table(NAMES...): the one table of drivers, which knows of each by IMAGECACHE_BACKEND_<NAME>.
 function(backend_table)
   add_library(backends STATIC ${PROJECT_SOURCE_DIR}/backends/drivers.cpp)
   target_include_directories(backends PUBLIC ${PROJECT_SOURCE_DIR})
   foreach(name ${ARGN})
     target_link_libraries(backends PRIVATE backend_${name})
+    string(TOUPPER ${name} upper)
+    target_compile_definitions(backends PUBLIC IMAGECACHE_BACKEND_${upper})
   endforeach()
   target_link_libraries(backends PUBLIC base PRIVATE our_warnings)
 endfunction()
 
-# test_binary(NAME ROOMS... ): every *_test.cpp of the calling folder's SUBDIR as one gtest binary. Tests that match
-# FILLS_DISK share the small file system of IMAGECACHE_TEST_TINY and run one at a time.
+# test_binary(NAME ROOMS... [ALONE lock filter...]): every *_test.cpp of DIR as one gtest binary. Tests that match a filter
+# of ALONE share one thing, such as a small file system, and run one at a time.
 function(test_binary name)
-  cmake_parse_arguments(ARG "" "DIR;TIMEOUT;LABEL;FILLS_DISK" "ROOMS" ${ARGN})
+  cmake_parse_arguments(ARG "" "DIR;TIMEOUT;LABEL" "ROOMS;ALONE" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${ARG_DIR}/*_test.cpp)
   if(NOT sources)
     return()
@@ -64,10 +67,14 @@ function(test_binary name)
   add_executable(${name} ${sources})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${ARG_ROOMS} our_warnings GTest::gmock GTest::gtest_main)
-  if(ARG_FILLS_DISK)
-    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${ARG_FILLS_DISK}" TEST_LIST ${name}_disk_tests
-                         PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABEL} RESOURCE_LOCK tiny)
-    set(rest TEST_FILTER "-${ARG_FILLS_DISK}")
-  endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 ${rest} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABEL})
+  set(others "")
+  while(ARG_ALONE)
+    list(POP_FRONT ARG_ALONE lock filter)
+    gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "${filter}" TEST_LIST ${name}_${lock}_tests
+                         PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABEL} RESOURCE_LOCK ${lock})
+    list(APPEND others "${filter}")
+  endwhile()
+  list(JOIN others ":" others)
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_FILTER "*-${others}"
+                       PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${ARG_LABEL})
 endfunction()

@@ -1,8 +1,8 @@
 #!/bin/bash
 # test.sh: all set-up and all tests, on a Debian 12 machine with a checkout and nothing else.
 #
-#   packages · a bootable image (kept between runs) · small loop-mounted file systems · build with ASan and UBSan ·
-#   clang-format · clang-tidy · ctest (unit, contract, service, crash) · end to end with a real glance-api
+#   packages · a bootable image (kept between runs) · small loop-mounted file systems · a Ceph cluster · build with ASan and
+#   UBSan · clang-format · clang-tidy · ctest (unit, contract, service, crash) · end to end with a real glance-api
 #
 # Goes on after a failure, so that one run shows everything. The last line is "N passed, M failed": ctest's tests, the end-to-end
 # cases and the two source checks; a test that was skipped or not run counts as failed. Exit status 1 if anything failed.
@@ -31,6 +31,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/image-cache-test.XXXXXX")
 mounts=()
 clean_up() {
   local mount
+  [ ! -e "$work/ceph" ] || tests/support/ceph.sh stop "$work/ceph"
   for mount in "${mounts[@]}"; do $as_root umount "$mount" || $as_root umount -l "$mount"; done
   rm -rf --one-file-system "$work"
 }
@@ -57,6 +58,10 @@ mount_loop xfs 20G mkfs.xfs -q -m reflink=1
 mount_loop ext4 8G mkfs.ext4 -q -F
 mount_loop tiny 64M mkfs.ext4 -q -F -m 0
 export IMAGECACHE_TEST_XFS=$work/xfs IMAGECACHE_TEST_EXT4=$work/ext4 IMAGECACHE_TEST_TINY=$work/tiny
+
+step "a Ceph cluster"
+IMAGECACHE_TEST_CEPH=$(tests/support/ceph.sh start "$work/ceph") || give_up "the Ceph cluster did not start"
+export IMAGECACHE_TEST_CEPH
 
 step "build (debug, ASan, UBSan)"
 cmake --preset asan >"$work/cmake.log" || { cat "$work/cmake.log"; give_up "cmake failed"; }

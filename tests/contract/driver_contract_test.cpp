@@ -308,7 +308,7 @@ TEST_P(DriverContract, TheCapabilitiesAreOfUse) {
   EXPECT_EQ(capabilities.clone, driver().capabilities().clone);
 }
 
-INSTANTIATE_TEST_SUITE_P(, DriverContract, testing::Values("memory", "file_reflink", "file_plain"),
+INSTANTIATE_TEST_SUITE_P(, DriverContract, testing::ValuesIn(rigs()),
                          [](const auto& name) { return std::string(name.param); });
 
 }  // namespace

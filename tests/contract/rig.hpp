@@ -4,6 +4,9 @@
 // Directories: IMAGECACHE_TEST_XFS (a file system with reflink), IMAGECACHE_TEST_EXT4 (one without) and
 // IMAGECACHE_TEST_TINY (one of at most 64 MiB). Without the first two the system's temporary directory serves, whatever
 // it is on; without the last a small tmpfs is mounted where only this process sees it.
+//
+// IMAGECACHE_TEST_CEPH is the ceph.conf of a cluster for tests, whose pool "volumes" each rig empties: what
+// tests/support/ceph.sh start prints.
 #pragma once
 
 #include <fcntl.h>
@@ -13,6 +16,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -23,6 +27,9 @@
 
 #include "backends/drivers.hpp"
 #include "backends/memory/memory_driver.hpp"
+#ifdef IMAGECACHE_BACKEND_RBD
+#include "backends/rbd/rbd_driver.hpp"
+#endif
 #include "base/fd.hpp"
 #include "base/text.hpp"
 #include "imagecache/driver.hpp"
@@ -79,6 +86,80 @@ inline void mount_tiny(const fs::path& directory) {
   ASSERT_EQ(::mount("tiny", directory.c_str(), "tmpfs", 0, "size=16m,mode=0777"), 0);
 }
 
+#ifdef IMAGECACHE_BACKEND_RBD
+/// The pool of a cluster for tests, emptied at the start; and a way to read its images.
+class RbdPool {
+ public:
+  static std::string conf() {
+    const char* const named = std::getenv("IMAGECACHE_TEST_CEPH");
+    EXPECT_NE(named, nullptr) << "this test needs a cluster: set IMAGECACHE_TEST_CEPH to what tests/support/ceph.sh "
+                                 "start DIR prints";
+    return named ? named : "";
+  }
+  RbdPool() : cluster_({.pool = "volumes", .ceph_conf = conf(), .connection_retries = 0}) {
+    auto connection = cluster_.get();
+    EXPECT_TRUE(connection) << connection.error().message;
+    if (!connection) return;
+    connection_ = *connection;
+    std::vector<librbd::image_spec_t> images;
+    connection_->rbd.list2(connection_->pool, &images);
+    // Clones before what they were made of; what is left after that many rounds is reported by the tests.
+    for (std::size_t round = 0; round < 3 && !images.empty(); ++round) {
+      for (const auto& image : images) remove(image.name);
+      images.clear();
+      connection_->rbd.list2(connection_->pool, &images);
+    }
+    std::vector<librbd::trash_image_info_t> trash;
+    connection_->rbd.trash_list(connection_->pool, trash);
+    for (const auto& entry : trash) connection_->rbd.trash_remove(connection_->pool, entry.id.c_str(), true);
+  }
+  Result<std::size_t> read(const VolumeId& volume, std::uint64_t offset, std::span<std::byte> data) {
+    librbd::Image image;
+    int code = connection_->rbd.open_read_only(connection_->pool, image, volume.name.c_str(), nullptr);
+    std::uint64_t size = 0;
+    if (code >= 0) code = image.size(&size);
+    if (code < 0) return fail(backends::errc_of(code), volume.name);
+    if (offset >= size) return std::size_t{0};
+    const auto wanted = std::min<std::uint64_t>(data.size(), size - offset);
+    ceph::bufferlist bytes;
+    const auto got = image.read(offset, wanted, bytes);
+    if (got < 0) return fail(backends::errc_of(static_cast<int>(got)), volume.name);
+    std::memcpy(data.data(), bytes.c_str(), static_cast<std::size_t>(got));
+    return static_cast<std::size_t>(got);
+  }
+  /// Snapshots and children of an image: (snapshots, children).
+  std::pair<std::size_t, std::size_t> relatives(const VolumeId& volume) {
+    librbd::Image image;
+    std::vector<librbd::snap_info_t> snapshots;
+    std::vector<librbd::linked_image_spec_t> children;
+    if (connection_->rbd.open_read_only(connection_->pool, image, volume.name.c_str(), nullptr) >= 0) {
+      image.snap_list(snapshots);
+      image.list_children3(&children);
+    }
+    return {snapshots.size(), children.size()};
+  }
+  void shut_out(const std::string& client_address) {
+    EXPECT_EQ(connection_->rados.blocklist_add(client_address, 60), 0) << client_address;
+  }
+  std::size_t in_trash() {
+    std::vector<librbd::trash_image_info_t> trash;
+    connection_->rbd.trash_list(connection_->pool, trash);
+    return trash.size();
+  }
+
+ private:
+  void remove(const std::string& name) {
+    {
+      librbd::Image image;
+      if (connection_->rbd.open(connection_->pool, image, name.c_str()) >= 0) image.snap_remove("base");
+    }
+    connection_->rbd.remove(connection_->pool, name.c_str());
+  }
+  backends::Cluster cluster_;
+  std::shared_ptr<backends::Connection> connection_;
+};
+#endif
+
 class Rig {
  public:
   explicit Rig(std::string_view driver_name, std::map<std::string, std::string, std::less<>> options,
@@ -95,6 +176,9 @@ class Rig {
   }
 
   Driver& driver() { return *driver_; }
+#ifdef IMAGECACHE_BACKEND_RBD
+  RbdPool& rbd() { return *rbd_; }
+#endif
   const fs::path& directory() const { return directory_->path(); }
 
   /// As Driver's read would be, if a service had to read volumes.
@@ -102,6 +186,9 @@ class Rig {
     if (const auto* memory = dynamic_cast<backends::MemoryDriver*>(driver_.get())) {
       return memory->read(volume, offset, data);
     }
+#ifdef IMAGECACHE_BACKEND_RBD
+    if (rbd_) return rbd_->read(volume, offset, data);
+#endif
     auto connection = driver_->initialize_connection(volume);
     if (!connection) return std::unexpected(connection.error());
     auto fd = base::open_file(connection->data.at("device_path"), O_RDONLY);
@@ -110,6 +197,10 @@ class Rig {
   }
 
  private:
+#ifdef IMAGECACHE_BACKEND_RBD
+  friend std::unique_ptr<Rig> make_rig(std::string_view name);
+  std::unique_ptr<RbdPool> rbd_;
+#endif
   std::unique_ptr<TestDirectory> directory_;
   std::unique_ptr<Driver> driver_;
 };
@@ -124,7 +215,25 @@ inline std::unique_ptr<Rig> make_rig(std::string_view name) {
   if (name == "file_plain") {
     return std::make_unique<Rig>("file", std::map<std::string, std::string, std::less<>>{}, "IMAGECACHE_TEST_EXT4");
   }
+#ifdef IMAGECACHE_BACKEND_RBD
+  if (name == "rbd") {
+    auto pool = std::make_unique<RbdPool>();
+    auto rig = std::make_unique<Rig>("rbd", std::map<std::string, std::string, std::less<>>{
+                                                {"rbd_pool", "volumes"}, {"rbd_ceph_conf", RbdPool::conf()}});
+    rig->rbd_ = std::move(pool);
+    return rig;
+  }
+#endif
   return nullptr;
+}
+
+/// All drivers that this build has, each on what it can stand on.
+inline std::vector<const char*> rigs() {
+  std::vector<const char*> names = {"memory", "file_reflink", "file_plain"};
+#ifdef IMAGECACHE_BACKEND_RBD
+  names.push_back("rbd");
+#endif
+  return names;
 }
 
 }  // namespace imagecache::test

@@ -1,0 +1,63 @@
+// `volume_driver = rbd`: volumes as RBD images of one pool, made by librbd in this process over a connection that is
+// kept. A clone is a clone-v2 child of an image-volume's one snapshot: no snapshot per clone, no protection, and an
+// image-volume can be deleted while clones of it live. README.md says what a finished volume looks like.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+
+#include "backends/rbd/cluster.hpp"
+#include "imagecache/driver.hpp"
+
+namespace imagecache::backends {
+
+class RbdDriver final : public Driver {
+ public:
+  struct Options {
+    std::string section;  ///< for messages
+    ClusterOptions cluster;
+    unsigned store_chunk_size_mb = 4;  ///< rbd_store_chunk_size: size of an object
+    unsigned max_concurrency = 16;     ///< rbd_max_concurrency
+    std::string secret_uuid;           ///< rbd_secret_uuid: for attachers; empty: the cluster's id
+  };
+
+  explicit RbdDriver(Options options) : options_(std::move(options)), cluster_(options_.cluster) {}
+
+  Capabilities capabilities() const override;
+  Result<void> check_for_setup_error() override;
+  Result<VolumeStats> get_volume_stats() override;
+  Result<std::vector<VolumeId>> list_volumes() override;
+  Result<void> create_volume(const VolumeId& volume, std::uint64_t size_bytes) override;
+  Result<void> copy_image_to_volume(const ImageFile& image, const VolumeId& volume, std::stop_token stop) override;
+  Result<void> seal(const VolumeId& volume) override;
+  Result<void> create_cloned_volume(const CloneSpec& clone) override;
+  Result<void> extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) override;
+  Result<void> delete_volume(const VolumeId& volume) override;
+  Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
+
+  /// By which a cluster's operator (or a test) shuts this client out: "ceph osd blocklist add ADDRESS".
+  Result<std::string> client_address() { return cluster_.client_address(); }
+  /// Image-volumes that are in the trash until the last of their clones is gone.
+  std::size_t trashed() const;
+
+ private:
+  Result<void> clone_snapshot(const CloneSpec& clone);
+  Result<std::uint64_t> source_size(const VolumeId& source);
+  Result<void> find_trash();
+  void empty_trash(Connection& connection);
+
+  const Options options_;
+  Cluster cluster_;
+
+  mutable std::mutex mutex_;
+  // Protected by mutex_.
+  std::map<std::string, std::uint64_t> sealed_sizes_;  // of image-volumes, which never change their size
+  std::set<std::string> trash_;                        // ids of image-volumes of ours
+};
+
+/// Cinder's options of an RBD section, as far as they bear on what is done here; see README.md.
+Result<std::unique_ptr<Driver>> make_rbd_driver(const BackendOptions& options);
+
+}  // namespace imagecache::backends

@@ -1,0 +1,156 @@
+// What the rbd driver promises beyond the contract, on a real cluster.
+#include <gtest/gtest.h>
+
+#include "contract/rig.hpp"
+
+#ifdef IMAGECACHE_BACKEND_RBD
+#include "contract/random_image.hpp"
+
+namespace imagecache::test {
+namespace {
+
+constexpr std::uint64_t mib = base::mib;
+
+class RbdDriver : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    rig_ = make_rig(GetParam());
+    ASSERT_NE(rig_, nullptr);
+  }
+  backends::RbdDriver& driver() { return dynamic_cast<backends::RbdDriver&>(rig_->driver()); }
+  RbdPool& pool() { return rig_->rbd(); }
+  void make_image_volume() {
+    ASSERT_TRUE(driver().create_volume(base_, 4 * mib));
+    ASSERT_TRUE(driver().copy_image_to_volume(image_, base_, {}));
+    ASSERT_TRUE(driver().seal(base_));
+  }
+  Result<void> clone(const VolumeId& target, std::uint64_t size = 4 * mib) {
+    return driver().create_cloned_volume({.source = base_, .target = target, .size_bytes = size});
+  }
+  std::string first_bytes_of(const VolumeId& volume) {
+    std::string bytes(4096, '?');
+    const auto got = pool().read(volume, 0, std::as_writable_bytes(std::span(bytes)));
+    EXPECT_TRUE(got) << got.error().message;
+    return bytes;
+  }
+
+  std::unique_ptr<Rig> rig_;
+  const RandomImage image_{{.virtual_size_bytes = 4 * mib, .dense = true}};
+  const VolumeId base_{"volume-base"}, one_{"volume-1"}, two_{"volume-2"};
+};
+
+TEST_P(RbdDriver, AnImageVolumeHasOneSnapshotHoweverManyItsClones) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_));
+  ASSERT_TRUE(clone(two_, 8 * mib));
+  EXPECT_EQ(pool().relatives(base_), std::pair(std::size_t{1}, std::size_t{2}));
+  EXPECT_EQ(pool().relatives(one_), std::pair(std::size_t{0}, std::size_t{0}));
+}
+
+TEST_P(RbdDriver, ADeletedSourceIsInTheTrashUntilTheLastOfItsClonesIsGone) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_));
+  ASSERT_TRUE(clone(two_));
+  const std::string content = first_bytes_of(one_);
+  ASSERT_TRUE(driver().delete_volume(base_));
+  EXPECT_EQ(pool().in_trash(), 1U);
+  EXPECT_EQ(first_bytes_of(one_), content);
+  ASSERT_TRUE(driver().delete_volume(one_));
+  EXPECT_EQ(pool().in_trash(), 1U);
+  EXPECT_EQ(first_bytes_of(two_), content);
+  ASSERT_TRUE(driver().delete_volume(two_));
+  EXPECT_EQ(pool().in_trash(), 0U);
+  EXPECT_EQ(driver().trashed(), 0U);
+}
+
+TEST_P(RbdDriver, AfterARestartTheTrashIsStillFinished) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_));
+  ASSERT_TRUE(driver().delete_volume(base_));
+  auto options = MapOptions({{"rbd_pool", "volumes"}, {"rbd_ceph_conf", RbdPool::conf()}});
+  const auto second = backends::make_rbd_driver(options);
+  ASSERT_TRUE(second);
+  ASSERT_TRUE((*second)->check_for_setup_error());
+  EXPECT_EQ(dynamic_cast<backends::RbdDriver&>(**second).trashed(), 1U);
+  ASSERT_TRUE((*second)->delete_volume(one_));
+  EXPECT_EQ(pool().in_trash(), 0U);
+}
+
+TEST_P(RbdDriver, AnImageVolumeThatACrashLeftUnsealedIsSealedByItsFirstClone) {
+  ASSERT_TRUE(driver().create_volume(base_, 4 * mib));
+  ASSERT_TRUE(driver().copy_image_to_volume(image_, base_, {}));
+  const auto cloned = clone(one_);
+  ASSERT_TRUE(cloned) << cloned.error().message;
+  EXPECT_EQ(pool().relatives(base_), std::pair(std::size_t{1}, std::size_t{1}));
+}
+
+TEST_P(RbdDriver, AClusterThatHasShutUsOutIsConnectedToAnew) {
+  make_image_volume();
+  const auto address = driver().client_address();
+  ASSERT_TRUE(address);
+  pool().shut_out(*address);
+  // The osd learns of it a moment later.
+  Result<void> done;
+  for (int i = 0; done && i < 100; ++i) done = clone({"volume-c" + std::to_string(i)});
+  ASSERT_FALSE(done) << "was never shut out";
+  EXPECT_EQ(done.error().code, Errc::unavailable) << done.error().message;
+  const auto cloned = clone(one_);
+  EXPECT_TRUE(cloned) << cloned.error().message;
+  EXPECT_NE(*driver().client_address(), *address);
+}
+
+TEST_P(RbdDriver, ASourceThatIsMadeAgainUnderItsNameIsNotTakenForTheFormerOne) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_));
+  ASSERT_TRUE(driver().delete_volume(one_));
+  ASSERT_TRUE(driver().delete_volume(base_));
+  ASSERT_TRUE(driver().create_volume(base_, 6 * mib));
+  ASSERT_TRUE(driver().seal(base_));
+  EXPECT_FALSE(clone(one_, 4 * mib));
+  EXPECT_TRUE(clone(one_, 6 * mib));
+}
+
+TEST_P(RbdDriver, AttachersAreToldWhatCindersOwnDriverWouldTellThem) {
+  make_image_volume();
+  const auto connection = driver().initialize_connection(base_);
+  ASSERT_TRUE(connection);
+  EXPECT_EQ(connection->driver_volume_type, "rbd");
+  EXPECT_EQ(connection->data.at("name"), "volumes/volume-base");
+  EXPECT_EQ(connection->data.at("secret_uuid").size(), 36U);
+}
+
+INSTANTIATE_TEST_SUITE_P(, RbdDriver, testing::Values("rbd"), [](const auto& name) { return std::string(name.param); });
+
+TEST(RbdDriverSetup, AMissingPoolIsNamed) {
+  auto options = MapOptions({{"rbd_pool", "no-such-pool"}, {"rbd_ceph_conf", RbdPool::conf()}});
+  const auto driver = backends::make_rbd_driver(options);
+  ASSERT_TRUE(driver);
+  const auto ready = (*driver)->check_for_setup_error();
+  ASSERT_FALSE(ready);
+  EXPECT_NE(ready.error().message.find("[contract] rbd_pool = no-such-pool"), std::string::npos)
+      << ready.error().message;
+}
+
+TEST(RbdDriverSetup, AMissingConfigurationIsNamed) {
+  auto options = MapOptions({{"rbd_ceph_conf", "/does/not/exist.conf"}});
+  const auto driver = backends::make_rbd_driver(options);
+  ASSERT_TRUE(driver);
+  const auto ready = (*driver)->check_for_setup_error();
+  ASSERT_FALSE(ready);
+  EXPECT_NE(ready.error().message.find("rbd_ceph_conf = /does/not/exist.conf"), std::string::npos)
+      << ready.error().message;
+}
+
+TEST(RbdDriverSetup, ValuesThatCannotBeAreRefusedByName) {
+  for (const auto& [name, value] : {std::pair{"rbd_store_chunk_size", "3"}, std::pair{"rados_connect_timeout", "soon"},
+                                    std::pair{"rbd_max_concurrency", "0"}, std::pair{"rbd_pool", ""}}) {
+    auto options = MapOptions({{name, value}});
+    const auto driver = backends::make_rbd_driver(options);
+    ASSERT_FALSE(driver) << name;
+    EXPECT_NE(driver.error().message.find(name), std::string::npos) << driver.error().message;
+  }
+}
+
+}  // namespace
+}  // namespace imagecache::test
+#endif
