@@ -1,25 +1,93 @@
 #include "image_cache/entries.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace imagecache::image_cache {
+namespace {
+
+constexpr std::size_t most_evictions_remembered = 16384;
+
+}  // namespace
+
+Entries::Entries() : policy_(make_lru()) {}
+
+void Entries::join_lines(const Map::value_type& item) {
+  const Entry& entry = item.second;
+  by_last_use_.push_back(0, entry.slot);
+  policy_->insert(entry.slot, item.first,
+                  {.size_bytes = entry.size_bytes, .fetch_seconds = entry.fetch_seconds, .uses = entry.hits});
+}
+
+void Entries::leave_lines(Slot slot, bool evicted) {
+  if (by_last_use_.contains(slot)) by_last_use_.erase(slot);
+  policy_->erase(slot, evicted);
+}
+
+void Entries::enter(Map::iterator place) {
+  Entry& entry = place->second;
+  if (free_slots_.empty()) {
+    entry.slot = static_cast<Slot>(by_slot_.size());
+    by_slot_.push_back(place);
+  } else {
+    entry.slot = free_slots_.back();
+    free_slots_.pop_back();
+    by_slot_[entry.slot] = place;
+  }
+  entry.pinned = is_pinned(place->first);
+  if (entry.pinned) ++pinned_files_;
+  bytes_ += entry.size_bytes;
+}
+
+void Entries::load(std::vector<IndexRow> rows) {
+  by_slot_.reserve(rows.size());
+  for (auto& row : rows) {
+    Entry entry{.size_bytes = row.size_bytes,
+                .hits = row.hits,
+                .last_accessed = row.last_accessed,
+                .last_modified = row.last_modified};
+    enter(entries_.emplace_hint(entries_.end(), std::move(row.image_id), std::move(entry)));
+  }
+  rows = {};
+  std::vector<std::pair<double, Slot>> in_order;
+  in_order.reserve(entries_.size());
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.pinned) in_order.emplace_back(entry.last_accessed, entry.slot);
+  }
+  std::ranges::sort(in_order);
+  for (const auto& [time, slot] : in_order) join_lines(*by_slot_[slot]);
+}
 
 void Entries::put(const std::string& id, Entry entry, bool has_row) {
   erase(id);
-  bytes_ += entry.size_bytes;
-  by_last_use_.emplace(entry.last_accessed, id);
-  entries_[id] = std::move(entry);
+  const auto place = entries_.insert_or_assign(id, std::move(entry)).first;
+  enter(place);
+  if (!place->second.pinned) join_lines(*place);
   to_remove_.erase(id);
   if (!has_row) to_put_.insert(id);
 }
 
-const Entry* Entries::find(const std::string& id) const {
+const Entry* Entries::find(std::string_view id) const {
   const auto found = entries_.find(id);
   return found == entries_.end() ? nullptr : &found->second;
 }
 
 void Entries::set_verified(const std::string& id, std::optional<Verified> verified) {
-  if (const auto found = entries_.find(id); found != entries_.end()) found->second.verified = std::move(verified);
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  found->second.verified = verified ? MaybeVerified(std::move(*verified)) : MaybeVerified();
+}
+
+void Entries::set_size(const std::string& id, std::uint64_t size_bytes) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end() || found->second.size_bytes == size_bytes) return;
+  Entry& entry = found->second;
+  bytes_ = bytes_ - entry.size_bytes + size_bytes;
+  entry.size_bytes = size_bytes;
+  to_put_.insert(id);
+  if (entry.pinned) return;
+  policy_->erase(entry.slot, false);
+  policy_->insert(entry.slot, id, {.size_bytes = size_bytes, .fetch_seconds = entry.fetch_seconds, .uses = entry.hits});
 }
 
 void Entries::restamp(const Restamped& moved) {
@@ -28,16 +96,15 @@ void Entries::restamp(const Restamped& moved) {
   if (found->second.verified->stamp == moved.before) found->second.verified->stamp = moved.after;
 }
 
-void Entries::put_all_again() {
-  for (const auto& [id, entry] : entries_) to_put_.insert(id);
-  to_remove_.clear();
-}
-
-bool Entries::erase(const std::string& id) {
+bool Entries::erase(const std::string& id, bool evicted) {
   const auto found = entries_.find(id);
   if (found == entries_.end()) return false;
-  bytes_ -= found->second.size_bytes;
-  by_last_use_.erase({found->second.last_accessed, id});
+  const Entry& entry = found->second;
+  leave_lines(entry.slot, evicted);
+  if (entry.pinned) --pinned_files_;
+  bytes_ -= entry.size_bytes;
+  by_slot_[entry.slot] = entries_.end();
+  free_slots_.push_back(entry.slot);
   entries_.erase(found);
   hits_.erase(id);
   to_put_.erase(id);
@@ -45,43 +112,90 @@ bool Entries::erase(const std::string& id) {
   return true;
 }
 
+bool Entries::evict(const std::string& id, EvictionReason reason) {
+  if (!erase(id, true)) return false;
+  evicted_.insert_or_assign(id, reason);
+  evicted_in_order_.push_back(id);
+  while (evicted_in_order_.size() > most_evictions_remembered) {
+    evicted_.erase(evicted_in_order_.front());
+    evicted_in_order_.pop_front();
+  }
+  return true;
+}
+
+std::optional<EvictionReason> Entries::take_eviction(const std::string& id) {
+  const auto found = evicted_.find(id);
+  if (found == evicted_.end()) return std::nullopt;
+  const EvictionReason reason = found->second;
+  evicted_.erase(found);  // its place in the order goes when its turn comes
+  return reason;
+}
+
 void Entries::touch(const std::string& id, double now) {
   const auto found = entries_.find(id);
   if (found == entries_.end()) return;
   Entry& entry = found->second;
-  by_last_use_.erase({entry.last_accessed, id});
   entry.last_accessed = std::max(entry.last_accessed, now);
-  by_last_use_.emplace(entry.last_accessed, id);
   ++entry.hits;
+  if (!entry.pinned) {
+    by_last_use_.erase(entry.slot);
+    by_last_use_.push_back(0, entry.slot);
+    policy_->touch(entry.slot);
+  }
   auto& hits = hits_[id];
   hits.image_id = id;
   ++hits.more_hits;
   hits.last_accessed = entry.last_accessed;
 }
 
+void Entries::pin(const std::string& id) {
+  if (!pins_.insert(id).second) return;
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  leave_lines(found->second.slot, false);
+  found->second.pinned = true;
+  ++pinned_files_;
+}
+
+void Entries::unpin(const std::string& id) {
+  if (pins_.erase(id) == 0) return;
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  found->second.pinned = false;
+  --pinned_files_;
+  join_lines(*found);
+}
+
 std::vector<std::string> Entries::ids() const {
   std::vector<std::string> all;
   all.reserve(entries_.size());
   for (const auto& [id, entry] : entries_) all.push_back(id);
-  std::ranges::sort(all);
   return all;
 }
 
-std::optional<std::string> Entries::victim() const {
-  if (by_last_use_.empty()) return std::nullopt;
-  return by_last_use_.begin()->second;
+std::optional<std::string> Entries::victim() {
+  const auto slot = policy_->victim();
+  if (!slot) return std::nullopt;
+  return by_slot_[*slot]->first;
+}
+
+std::optional<std::string> Entries::unused_since(double time) const {
+  const auto slot = by_last_use_.front(0);
+  if (!slot || by_slot_[*slot]->second.last_accessed >= time) return std::nullopt;
+  return by_slot_[*slot]->first;
 }
 
 Changes Entries::take_changes() {
   Changes changes;
   for (const auto& id : to_put_) {
-    const Entry& entry = entries_.at(id);
+    const Entry& entry = entries_.find(id)->second;
+    // What is still to be added by `hits` is not in the row yet: a row that is there already keeps its own count.
+    const auto unwritten = hits_.find(id);
     changes.puts.push_back({.image_id = id,
                             .last_accessed = entry.last_accessed,
                             .last_modified = entry.last_modified,
                             .size_bytes = entry.size_bytes,
-                            .hits = entry.hits});
-    hits_.erase(id);
+                            .hits = entry.hits - (unwritten == hits_.end() ? 0 : unwritten->second.more_hits)});
   }
   changes.removals.assign(to_remove_.begin(), to_remove_.end());
   for (auto& [id, hits] : hits_) changes.hits.push_back(std::move(hits));
@@ -105,6 +219,11 @@ void Entries::put_back(Changes changes) {
     hits.last_accessed = std::max(hits.last_accessed, hit.last_accessed);
     hits.image_id = std::move(hit.image_id);
   }
+}
+
+void Entries::put_all_again() {
+  for (const auto& [id, entry] : entries_) to_put_.insert(id);
+  to_remove_.clear();
 }
 
 }  // namespace imagecache::image_cache

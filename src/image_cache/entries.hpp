@@ -1,12 +1,14 @@
-// The complete files as they are known in memory, in order of last use, and the room that is spoken for. What serving a
-// hit needs is here, so that a hit asks no database; what changed since the last flush is gathered here, so that it
-// writes none either.
+// The complete files as they are known in memory, who of them goes next, and the room that is spoken for. What serving
+// a hit needs is here, so that a hit asks no database; what changed since the last flush is gathered here, so that it
+// writes none either. A million entries cost some 220 bytes each and no call but load() and ids() more than O(log n).
 //
 // Not thread-safe: the cache holds its mutex.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -14,17 +16,45 @@
 #include <unordered_map>
 #include <vector>
 
+#include "image_cache/eviction.hpp"
 #include "image_cache/index.hpp"
 #include "image_cache/ledger.hpp"
+#include "image_cache/slot_lists.hpp"
 
 namespace imagecache::image_cache {
+
+/// A Verified or none, in the room of a pointer: most files that are stored are not used for weeks.
+class MaybeVerified {
+ public:
+  MaybeVerified() = default;
+  MaybeVerified(Verified verified) : verified_(std::make_unique<Verified>(std::move(verified))) {}
+  MaybeVerified(const MaybeVerified& other)
+      : verified_(other.verified_ ? std::make_unique<Verified>(*other.verified_) : nullptr) {}
+  MaybeVerified(MaybeVerified&&) noexcept = default;
+  MaybeVerified& operator=(MaybeVerified other) noexcept {
+    verified_ = std::move(other.verified_);
+    return *this;
+  }
+  ~MaybeVerified() = default;
+  explicit operator bool() const { return verified_ != nullptr; }
+  const Verified* operator->() const { return verified_.get(); }
+  Verified* operator->() { return verified_.get(); }
+  operator std::optional<Verified>() const { return verified_ ? std::optional(*verified_) : std::nullopt; }
+
+ private:
+  std::unique_ptr<Verified> verified_;
+};
 
 struct Entry {
   std::uint64_t size_bytes = 0;
   std::uint64_t hits = 0;
   double last_accessed = 0;
   double last_modified = 0;
-  std::optional<Verified> verified;  ///< absent: to be verified before the first use
+  /// Absent: ask the ledger before the first use (it is not read at start), and verify what it does not know either.
+  MaybeVerified verified;
+  float fetch_seconds = 0;  ///< 0: not known
+  bool pinned = false;      ///< Entries' own: what put() is given is ignored
+  Slot slot = 0;            ///< likewise
 };
 
 /// What a flush has to write.
@@ -35,27 +65,62 @@ struct Changes {
   bool empty() const { return puts.empty() && removals.empty() && hits.empty(); }
 };
 
+enum class EvictionReason { size, floor, ttl };
+
 class Entries {
  public:
-  /// `has_row`: the row is in cache.db already.
+  Entries();  ///< evicts by lru until use() says otherwise
+
+  /// Before the first put().
+  void use(std::unique_ptr<EvictionPolicy> policy) { policy_ = std::move(policy); }
+  /// What a start finds: rows with their files, sorted by id, each id once. Before the first put().
+  void load(std::vector<IndexRow> rows);
+  /// A row whose file is gone.
+  void remove_row(const std::string& id) { to_remove_.insert(id); }
+
+  /// `has_row`: the row is in the index already.
   void put(const std::string& id, Entry entry, bool has_row);
-  const Entry* find(const std::string& id) const;
+  const Entry* find(std::string_view id) const;
   void set_verified(const std::string& id, std::optional<Verified> verified);
+  /// The file was found to be of another size than its row said.
+  void set_size(const std::string& id, std::uint64_t size_bytes);
   /// The same file under another stamp. Nothing happens where it was not known under the former.
   void restamp(const Restamped& moved);
-  bool erase(const std::string& id);
+  /// Somebody removed it, or it is not to be trusted. False: it was not there.
+  bool erase(const std::string& id) { return erase(id, false); }
+  /// As erase(), of what the cache itself has chosen to go; remembered for a while.
+  bool evict(const std::string& id, EvictionReason reason);
+  /// Why it went, if it was evicted not long ago and is now being fetched again; asked once.
+  std::optional<EvictionReason> take_eviction(const std::string& id);
   void touch(const std::string& id, double now);
+
+  /// A pinned image is never a victim nor unused, cached or not. One that is unpinned counts as used just now.
+  void pin(const std::string& id);
+  void unpin(const std::string& id);
+  bool is_pinned(std::string_view id) const { return pins_.contains(id); }
+  std::vector<std::string> pinned() const { return {pins_.begin(), pins_.end()}; }
+  std::size_t pinned_files() const { return pinned_files_; }
 
   std::uint64_t bytes() const { return bytes_; }
   std::size_t count() const { return entries_.size(); }
   std::vector<std::string> ids() const;  ///< sorted
+  /// Calls `use(id, entry)` for at most `limit` entries, from the first id greater than `marker` on. `use` changes
+  /// nothing here.
+  template <class Use>
+  void for_each_after(std::string_view marker, std::size_t limit, Use use) const {
+    for (auto it = entries_.upper_bound(marker); it != entries_.end() && limit > 0; ++it, --limit) {
+      use(it->first, it->second);
+    }
+  }
 
   std::uint64_t reserved_bytes() const { return reserved_; }
   void reserve(std::uint64_t bytes) { reserved_ += bytes; }
   void release(std::uint64_t bytes) { reserved_ -= bytes; }
 
-  /// The least recently used.
-  std::optional<std::string> victim() const;
+  /// The next to go, by the policy.
+  std::optional<std::string> victim();
+  /// The least recently used, if that was before `time`.
+  std::optional<std::string> unused_since(double time) const;
 
   Changes take_changes();
   /// After a flush that failed: they are written next time.
@@ -64,13 +129,28 @@ class Entries {
   void put_all_again();
 
  private:
-  std::unordered_map<std::string, Entry> entries_;
-  std::set<std::pair<double, std::string>> by_last_use_;
+  using Map = std::map<std::string, Entry, std::less<>>;
+  void enter(Map::iterator place);
+  void join_lines(const Map::value_type& item);
+  void leave_lines(Slot slot, bool evicted);
+  bool erase(const std::string& id, bool evicted);
+
+  Map entries_;
+  std::vector<Map::iterator> by_slot_;
+  std::vector<Slot> free_slots_;
+  SlotLists<1> by_last_use_;
+  std::unique_ptr<EvictionPolicy> policy_;
+  std::set<std::string, std::less<>> pins_;
+  std::size_t pinned_files_ = 0;
   std::uint64_t bytes_ = 0;
   std::uint64_t reserved_ = 0;
+
   std::map<std::string, IndexHits> hits_;
   std::set<std::string> to_put_;
   std::set<std::string> to_remove_;
+
+  std::unordered_map<std::string, EvictionReason> evicted_;
+  std::deque<std::string> evicted_in_order_;
 };
 
 }  // namespace imagecache::image_cache

@@ -153,7 +153,13 @@ class SqliteIndex final : public Index {
       return {};
     } catch (const SQLite::Exception& problem) {
       if (!is_broken(problem) && !was_moved(problem)) return failed(path_, problem);
-      IMAGECACHE_CHECK(start_anew(was_moved(problem) ? "it was removed or replaced" : problem.what()));
+      if (was_moved(problem)) {
+        base::log::warning("image_cache", nullptr, "{}: it was removed or replaced", path_.native());
+        database_.reset();
+        IMAGECACHE_CHECK(ensure_open());
+      } else {
+        IMAGECACHE_CHECK(start_anew(problem.what()));
+      }
       return fail(Errc::corrupt, path_.native() + ": its rows were lost and are to be written again");
     }
   }

@@ -185,7 +185,7 @@ Result<std::unique_ptr<Index>> open_xattr_index(const fs::path& directory) {
     return fail(Errc::unsupported,
                 directory.native() +
                     ": image_cache_driver = xattr keeps the time of the last use in the access time, and this file "
-                    "system is mounted noatime; mount it with relatime, " +
+                    "system is mounted noatime; mount it with relatime, or " +
                     mend + "another one");
   }
   return std::make_unique<XattrIndex>(directory);
