@@ -13,6 +13,25 @@ namespace {
 
 constexpr std::array<std::string_view, 3> binds = {"image_api_bind", "volume_api_bind", "status_bind"};
 
+// What Glance and keystonemiddleware no longer read, and what they read instead.
+struct Former {
+  std::string_view section, name, advice;
+};
+constexpr auto former = std::to_array<Former>({
+    {"DEFAULT", "image_cache_enabled", "write [paste_deploy] flavor = caching or keystone+caching"},
+    {"DEFAULT", "image_cache_datadir", "write image_cache_dir"},
+    {"DEFAULT", "image_cache_stall_timeout", "write image_cache_stall_time"},
+    {"DEFAULT", "image_cache_invalid_entry_grace_period", "invalid files go at the next cleaning, whatever their age"},
+    {"DEFAULT", "cache_prefetcher_interval",
+     "queued images are fetched at once, and after [image_cache_service] prefetch_retry_interval again"},
+    {authtoken_section, "identity_uri", "write auth_url"},
+    {authtoken_section, "auth_host", "write auth_url"},
+    {authtoken_section, "admin_user", "write username"},
+    {authtoken_section, "admin_password", "write password"},
+    {authtoken_section, "admin_tenant_name", "write project_name"},
+    {authtoken_section, "admin_token", "write username and password"},
+});
+
 }  // namespace
 
 void Loader::complain(const Settings& settings, std::string_view option, std::string_view what) {
@@ -39,6 +58,41 @@ void Loader::check_addresses() {
                "with auth_strategy = noauth every caller is an administrator, so it must be a loopback address or "
                "unix:/path; set allow_noauth_on_any_address = true if the network keeps strangers away");
     }
+  }
+}
+
+void Loader::check_tls() {
+  const auto& own = config_.section(own_section);
+  const auto need = [&](std::string_view option, std::string_view other) {
+    if (!own.get_string(option).empty() && own.get_string(other).empty()) {
+      complain(own, option, fmt::format("needs {} too", other));
+    }
+  };
+  need("tls_cert_file", "tls_key_file");
+  need("tls_key_file", "tls_cert_file");
+  need("tls_client_ca_file", "tls_cert_file");
+}
+
+void Loader::check_image_cache() {
+  const auto& own = config_.section(own_section);
+  const auto low = own.find_int("prune_low_percent");
+  const auto high = own.find_int("prune_high_percent");
+  if (low && high && *low >= *high) {
+    complain(own, own.is_set("prune_low_percent") ? "prune_low_percent" : "prune_high_percent",
+             fmt::format("prune_low_percent ({}) must be less than prune_high_percent ({})", *low, *high));
+  }
+  const auto& shared = config_.section("DEFAULT");
+  if (shared.get_string("image_cache_driver") == "centralized_db") {
+    config_.warnings_.push_back(
+        fmt::format("{}: [DEFAULT] image_cache_driver = centralized_db: the books of the image cache are kept in {} in "
+                    "image_cache_dir; Glance's own database is not touched",
+                    shared.where("image_cache_driver"), shared.get_string("image_cache_sqlite_db")));
+  }
+  for (const auto& [section, name, advice] : former) {
+    const auto& found = files_.occurrences(section, name);
+    if (found.empty()) continue;
+    config_.warnings_.push_back(fmt::format("{}: [{}] {}: is of an older release and has no effect; {}",
+                                            found.back().where, section, name, advice));
   }
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/text.hpp"
 #include "base/try.hpp"
@@ -41,6 +42,8 @@ Result<Config> Loader::load(const LoadRequest& request) {
   }
   load_backends();
   check_addresses();
+  check_tls();
+  check_image_cache();
   check_templates();
   check_origin();
   check_backends();
@@ -73,7 +76,7 @@ void Loader::refuse_unknown_options() {
 void Loader::load_section(std::string_view section) {
   Settings settings{std::string(section)};
   for (const auto& option : options()) {
-    if (option.section == section) settings.put(resolve(section, option));
+    if (option.section == section) settings.put(resolve(credentials_section(section, option), option));
   }
   config_.sections_.insert_or_assign(std::string(section), std::move(settings));
 }
@@ -127,6 +130,29 @@ const Occurrence* Loader::effective(std::string_view section, const Option& opti
     if (last != all.rend()) return &*last;
   }
   return nullptr;
+}
+
+std::string Loader::credentials_section(std::string_view section, const Option& option) const {
+  static constexpr std::array<std::string_view, 14> credentials = {"auth_type",
+                                                                   "auth_url",
+                                                                   "username",
+                                                                   "user_id",
+                                                                   "password",
+                                                                   "user_domain_name",
+                                                                   "user_domain_id",
+                                                                   "project_name",
+                                                                   "project_id",
+                                                                   "project_domain_name",
+                                                                   "project_domain_id",
+                                                                   "system_scope",
+                                                                   "application_credential_id",
+                                                                   "application_credential_secret"};
+  const bool has_credentials = section == authtoken_section || section == service_user_section;
+  if (has_credentials && std::ranges::find(credentials, option.name) != credentials.end()) {
+    const auto* other = effective_raw(section, "auth_section");
+    if (other != nullptr && !other->value.empty()) return normalize_section(other->value);
+  }
+  return std::string(section);
 }
 
 Setting Loader::resolve(std::string_view section, const Option& option) {

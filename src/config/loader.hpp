@@ -20,6 +20,8 @@ class Loader {
   const Occurrence* effective(std::string_view section, const Option& option) const;
   const Occurrence* effective_raw(std::string_view section, std::string_view name) const;
   bool is_backend(std::string_view section) const;
+  /// `section`, or the one that its auth_section names if the option is a credential.
+  std::string credentials_section(std::string_view section, const Option& option) const;
   Setting resolve(std::string_view section, const Option& option);
   Setting resolve_multi(std::string_view section, const Option& option);
   Result<std::string> expand(std::string_view section, std::string_view text, unsigned depth) const;
@@ -27,6 +29,8 @@ class Loader {
 
   // checks.cpp: what no single option shows.
   void check_addresses();
+  void check_tls();
+  void check_image_cache();
   void check_templates();
   void check_origin();
   void check_backends();

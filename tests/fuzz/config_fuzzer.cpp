@@ -3,10 +3,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <map>
+#include <string>
 #include <string_view>
 
+#include "config/bind_address.hpp"
 #include "config/config.hpp"
 #include "config/files.hpp"
+#include "config/ini.hpp"
+#include "config/options.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace imagecache::config;
@@ -24,7 +29,26 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto again = parse_value(option, format_value(**value));
     if (!again) std::abort();
   }
-  // The whole way: the first line is a value from the environment, so that no file is needed.
+  if (const auto address = parse_bind_address(text)) {
+    const auto again = parse_bind_address(address->to_string());
+    if (!again || *again != *address) std::abort();
+  }
+  near_matches("DEFAULT", text);
+  // The whole way: every entry of the text as if the environment said it, so that no file is needed.
+  std::map<std::string, std::string> environment;
+  for (const auto& entry : parse_ini(text).entries) {
+    environment["OS_" + entry.section + "__" + entry.key] = entry.value;
+  }
+  if (const auto whole = load({.sources = {}, .environment = environment})) {
+    for (const auto& row : whole->show()) {
+      if (row.value != "****" && (row.option == "password" || row.option.ends_with("_secret")) && !row.value.empty()) {
+        std::abort();
+      }
+    }
+  } else if (whole.error().message.empty()) {
+    std::abort();
+  }
+  // And the whole text as one value.
   const auto config = load({.sources = {},
                             .environment = {{"OS_DEFAULT__ENABLED_BACKENDS", std::string(text)},
                                             {"OS_DEFAULT__LOG_DIR", std::string(text)}}});

@@ -11,7 +11,15 @@ trap 'rm -rf "$corpus"' EXIT
 case $name in
   config)
     cp "$here/../../cinder.conf.sample" "$corpus/"
+    printf '[keystone_authtoken]\nauth_section = k\n[k]\npassword = $$x\n[oslo_policy]\npolicy_dirs = a\npolicy_dirs = b\n' >"$corpus/identity"
     printf '[DEFAULT]\nlog_dir = $state_path/x\nenabled_backends = a, b\n[a]\nvolume_driver = file\n' >"$corpus/small"
+    ;;
+  paste)
+    printf '[DEFAULT]\nfilters = cache cachemanage\n[pipeline:glance-api-x]\npipeline = cors authtoken\n  %%(filters)s end\n' >"$corpus/pipeline"
+    printf '[composite:glance-api]\nuse = egg:Paste#urlmap\n/: api\n/v2: end\n/healthcheck: health\n' >"$corpus/map"
+    printf '[composite:glance-api]\npaste.composite_factory = glance.api:pipeline_factory\ndefault = a b\n' >"$corpus/flavors"
+    printf '[filter:cache]\npaste.filter_factory = glance.api.middleware.cache:CacheFilter.factory\nfilter-with = a\n' >"$corpus/filter"
+    printf '[filter-app:glance-api]\nuse = egg:keystonemiddleware#auth_token\nnext = end\n[app:end]\nuse = end\n' >"$corpus/app"
     ;;
   inspect)
     # Small clusters make small files, in which a changed byte is more often one that matters.
