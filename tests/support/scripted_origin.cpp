@@ -124,6 +124,7 @@ class ScriptedOrigin::Impl {
   std::map<std::string, Image> images_;
   std::map<std::string, int> tokens_;
   std::map<std::pair<std::string, std::string>, Answer> answers_;
+  Responder responder_;
   std::map<std::pair<std::string, std::string>, std::size_t> counts_;
   std::map<std::string, std::size_t> asked_;  // by path: authorizations
   std::map<std::pair<std::string, std::string>, SeenRequest> last_by_path_;
@@ -379,6 +380,13 @@ std::optional<bool> ScriptedOrigin::Impl::faults(Connection& c, const SeenReques
 bool ScriptedOrigin::Impl::respond(Connection& c, const SeenRequest& request) {
   const std::string path = path_of(request);
   std::optional<Answer> answer;
+  Responder responder;
+  {
+    const std::scoped_lock lock(mutex_);
+    responder = responder_;
+  }
+  if (responder) answer = responder(request, c.stop);
+  if (answer) return send(c, request, *std::move(answer));
   bool known = false;
   std::string id;
   bool file = false;
@@ -664,6 +672,11 @@ void ScriptedOrigin::answer_token(const std::string& token, int status) {
 void ScriptedOrigin::answer(const std::string& method, const std::string& path, Answer answer) {
   const std::scoped_lock lock(impl_->mutex_);
   impl_->answers_[{method, path}] = std::move(answer);
+}
+
+void ScriptedOrigin::answer_with(Responder responder) {
+  const std::scoped_lock lock(impl_->mutex_);
+  impl_->responder_ = std::move(responder);
 }
 
 void ScriptedOrigin::go_down() {

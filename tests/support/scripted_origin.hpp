@@ -193,6 +193,10 @@ class ScriptedOrigin {
   void answer_token(const std::string& token, int status);
   /// The answer to a request that is none of the image paths, or in place of the built-in one; `path` without query.
   void answer(const std::string& method, const std::string& path, Answer answer);
+  /// Asked first, for every request, from many threads at once: an answer of its own making, or nullopt to go on as
+  /// without it. It may wait at a gate with the stop. Makes another server of this one, such as a Keystone.
+  using Responder = std::function<std::optional<Answer>(const SeenRequest&, const std::stop_token&)>;
+  void answer_with(Responder responder);
 
   /// Goes away: new connections are refused and those there are closed. come_back() listens on the same port.
   void go_down();
