@@ -10,6 +10,7 @@
 #include "image_cache/admissions.hpp"
 #include "image_cache/entries.hpp"
 #include "image_cache/fill.hpp"
+#include "image_cache/id_locks.hpp"
 #include "image_cache/image_cache.hpp"
 #include "image_cache/index.hpp"
 #include "image_cache/jobs.hpp"
@@ -21,8 +22,8 @@ namespace imagecache::image_cache {
 struct Reader::State {
   Outcome outcome = Outcome::hit;
   origin::ImageInfo info;
-  base::Fd file;               // of a hit
-  std::shared_ptr<Fill> fill;  // of a collapsed or a miss; shared by all who read along and the thread that fills
+  base::Fd file;   // of a hit
+  Following fill;  // of a collapsed or a miss
   std::uint64_t size_bytes = 0;
   std::uint64_t epoch = 0;
 };
@@ -38,7 +39,8 @@ struct ImageCache::Impl {
         digest_pool(digests),
         clock(the_clock),
         counters(counts),
-        admissions(options.authorization_memory, options.authorization_memory_entries) {}
+        admissions(options.authorization_memory, options.authorization_memory_entries),
+        queue_rate(options.prefetch_bytes_per_s) {}
 
   const Options options;
   const Layout layout;
@@ -50,7 +52,9 @@ struct ImageCache::Impl {
   events::Counters& counters;
 
   Admissions admissions;
+  RateLimit queue_rate;
   Jobs jobs;
+  IdLocks id_locks;
 
   // Set by recover().
   std::unique_ptr<Index> index;
@@ -65,6 +69,11 @@ struct ImageCache::Impl {
     std::uint64_t bytes = 0;  // counted as reserved
   };
   std::map<std::string, Partial> partials;  // left behind by an earlier fill, not being written
+  /// A file that is being digested because it may not be the one that was published.
+  struct Verification {
+    base::Signal ended;
+  };
+  std::map<std::string, std::shared_ptr<Verification>> verifying;  // shared by all who wait for it
   bool stopping = false;
 
   std::mutex flush_mutex;  // one flush at a time, in the order of the changes; taken before mutex
@@ -79,27 +88,64 @@ struct ImageCache::Impl {
   void ask(const std::shared_ptr<Admissions::Question>& question, const base::RequestContext& context);
 
   // open.cpp
-  /// The published file of that content, verified again if it is not the one that was published; nullopt if there is
-  /// none (any more). Blocks.
-  Result<std::optional<base::Fd>> open_published(const origin::ImageInfo& info);
   /// `deadline` is for the origin to begin.
   base::Task<Result<Reader>> open_described(origin::ImageInfo info, base::RequestContext context,
                                             base::Deadline deadline);
-  Result<std::shared_ptr<Fill>> join_or_start_fill(const origin::ImageInfo& info, const base::RequestContext& context,
-                                                   bool& joined);
+  /// A file that can be served at once, or not: then it may be `doubtful` and is to be verified, or there is none.
+  struct Look {
+    base::Fd file;
+    bool doubtful = false;
+  };
+  /// Blocks for a few system calls.
+  Result<Look> look_at_file(const origin::ImageInfo& info);
+
+  // verify.cpp
+  /// The file is digested once, whoever waits. Afterwards it is verified, or gone, or is looked at again.
+  base::Task<Result<void>> verify(origin::ImageInfo info, base::Deadline deadline);
+  void verify_now(const origin::ImageInfo& info);
+
+  // start_fill.cpp
+  enum class Whose { reader, queue };
+  struct Joined {
+    Following following;         // for a reader
+    std::shared_ptr<Fill> fill;  // for the queue: shared with the cache and its readers
+    bool was_running = false;
+  };
+  /// No fill at all where the file is there by now. Blocks for a few system calls.
+  Result<Joined> join_or_start_fill(const origin::ImageInfo& info, const base::RequestContext& context, Whose whose);
+  /// The fill of that content if it is running, without a system call.
+  Result<std::shared_ptr<Fill>> running_fill(const origin::ImageInfo& info, const base::RequestContext& context);
 
   // publish.cpp
   void run_fill(const std::shared_ptr<Fill>& fill);
-  Result<void> publish(Fill& fill, bool& room_is_released);
+  Result<void> publish(Fill& fill, double fetch_seconds, bool& room_is_released);
+  void end_fill(const Fill& fill, bool room_is_released);
+
+  // room.cpp
   /// Evicts until `bytes` more fit under the limit; call with the mutex held. The victims' files are still to be
   /// removed.
   Result<std::vector<std::string>> make_room(const std::string& for_id, std::uint64_t bytes);
+  /// With the mutex held; the file is still to be removed.
+  void evict(const std::string& id, EvictionReason reason);
+
+  // leave.cpp
+  enum class Left { clear, deleted, content_changed, invalid };
   /// Removes files that have left `entries`, or partial files that have left `partials`.
-  void remove_files(const std::vector<std::string>& ids, bool evicted);
+  void remove_files(const std::vector<std::string>& ids);
   void remove_later(std::vector<std::string> ids);
-  /// Takes a file out of the cache; with a reason it is kept in invalid/ for people to look at.
-  void invalidate(const std::string& id, std::string_view reason);
-  void end_fill(const Fill& fill, bool room_is_released);
+  /// Somebody asked for it: file, partial file, and what a running fill would publish.
+  Removed remove_now(const std::string& id, Left why);
+  /// Takes a file that is not the image's out of the cache; it is kept in invalid/ for people to look at. Nothing
+  /// happens to another file than `seen` that stands there by now.
+  void invalidate(const std::string& id, const struct stat& seen, Left why, std::string_view reason);
+  /// Forgets an entry whose file cannot be opened; it is not there, or it is replaced by the next fill.
+  void forget_entry(const std::string& id, std::string_view reason);
+  /// Takes whatever stands at `id` into invalid/; with the id's lock held.
+  void move_aside(const std::string& id, std::string_view reason);
+
+  // recover.cpp
+  /// Holds every file's size against what its row said, a thousand at a time. Blocks.
+  void look_at_files();
 
   // maintain.cpp
   Result<void> flush_now();

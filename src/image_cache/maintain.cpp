@@ -1,5 +1,8 @@
 // What an operator asks for: remove, prune, clean, flush.
 
+#include <cmath>
+
+#include "base/crash_point.hpp"
 #include "base/text.hpp"
 #include "base/try.hpp"
 #include "image_cache/found_files.hpp"
@@ -10,22 +13,8 @@ namespace imagecache::image_cache {
 base::Task<Result<Removed>> ImageCache::remove(std::string image_id) {
   Impl& impl = *impl_;
   auto work = [&]() -> Result<Removed> {
-    Removed removed;
-    if (!base::is_safe_name(image_id)) return removed;
-    impl.admissions.forget(image_id);
-    std::shared_ptr<Fill> running;
-    {
-      const std::lock_guard lock(impl.mutex);
-      if (const Entry* entry = impl.entries.find(image_id)) removed = {.files = 1, .bytes = entry->size_bytes};
-      impl.entries.erase(image_id);
-      if (const auto fill = impl.fills.find(image_id); fill != impl.fills.end()) running = fill->second;
-      if (const auto partial = impl.partials.find(image_id); partial != impl.partials.end()) {
-        impl.entries.release(partial->second.bytes);
-        impl.partials.erase(partial);
-      }
-      impl.update_gauges();
-    }
-    if (removed.files > 0 || !running) impl.remove_files({image_id}, false);
+    if (!base::is_safe_name(image_id) || image_id == impl.options.sqlite_db) return Removed();
+    const Removed removed = impl.remove_now(image_id, Impl::Left::deleted);
     IMAGECACHE_CHECK(impl.flush_now());
     return removed;
   };
@@ -33,13 +22,23 @@ base::Task<Result<Removed>> ImageCache::remove(std::string image_id) {
 }
 
 base::Task<Result<Removed>> ImageCache::remove_all() {
-  Removed total;
-  for (const auto& image : list()) {
-    IMAGECACHE_CO_TRY(const Removed one, co_await remove(image.image_id));
-    total.files += one.files;
-    total.bytes += one.bytes;
-  }
-  co_return total;
+  Impl& impl = *impl_;
+  auto work = [&]() -> Result<Removed> {
+    std::vector<std::string> ids;
+    {
+      const std::lock_guard lock(impl.mutex);
+      ids = impl.entries.ids();
+    }
+    Removed total;
+    for (const auto& id : ids) {
+      const Removed one = impl.remove_now(id, Impl::Left::clear);
+      total.files += one.files;
+      total.bytes += one.bytes;
+    }
+    IMAGECACHE_CHECK(impl.flush_now());
+    return total;
+  };
+  co_return co_await base::offload(impl.pool, work);
 }
 
 base::Task<Result<Removed>> ImageCache::prune() {
@@ -54,7 +53,7 @@ base::Task<Result<Removed>> ImageCache::prune() {
       removed = {.files = victims.size(), .bytes = before - impl.entries.bytes()};
       impl.update_gauges();
     }
-    impl.remove_files(victims, true);
+    impl.remove_files(victims);
     IMAGECACHE_CHECK(impl.flush_now());
     return removed;
   };
@@ -71,15 +70,19 @@ Result<Removed> ImageCache::Impl::clean_now() {
   }
   IMAGECACHE_TRY(const auto incomplete, files_in(layout.incomplete_dir()));
   for (const auto& file : incomplete) {
-    if (now() - file.mtime < static_cast<double>(options.stall_time.count())) continue;
+    // One from the future is of a clock that was wrong.
+    if (std::abs(now() - file.mtime) < static_cast<double>(options.stall_time.count())) continue;
+    const auto hold = id_locks.hold(file.name);
     {
       const std::lock_guard lock(mutex);
       if (fills.contains(file.name)) continue;
       if (const auto partial = partials.find(file.name); partial != partials.end()) {
         entries.release(partial->second.bytes);
         partials.erase(partial);
+        update_gauges();
       }
     }
+    base::crash_point("clean.chosen");
     IMAGECACHE_CHECK(base::remove_file(layout.incomplete(file.name)));
     static_cast<void>(ledger->drop_partial(file.name));
     ++removed.files;

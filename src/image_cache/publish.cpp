@@ -1,7 +1,8 @@
-// The end of a fill, and of files: publish, evict, invalidate.
+// A fill from its thread's side: begin, receive, publish, end.
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include "base/crash_point.hpp"
 #include "base/log.hpp"
@@ -11,90 +12,33 @@
 
 namespace imagecache::image_cache {
 
-void ImageCache::Impl::update_gauges() {
-  counters.image_cache_bytes = entries.bytes();
-  counters.image_cache_files = entries.count();
-  counters.image_cache_reserved_bytes = entries.reserved_bytes();
-}
-
-void ImageCache::Impl::remove_files(const std::vector<std::string>& ids, bool evicted) {
-  for (const auto& id : ids) {
-    {
-      // It may have been asked for and be kept again meanwhile.
-      const std::lock_guard lock(mutex);
-      if (entries.find(id)) continue;
-    }
-    // An eviction may have raced with a new fill of the same image, whose part is not ours to remove.
-    const auto removed = base::remove_file(layout.file(id));
-    if (!removed) base::log::warning("image_cache", nullptr, "{}", removed.error().message);
-    {
-      const std::lock_guard lock(mutex);
-      if (fills.contains(id) || partials.contains(id)) continue;
-    }
-    static_cast<void>(base::remove_file(layout.incomplete(id)));
-    static_cast<void>(ledger->drop_verified(id));
-    static_cast<void>(ledger->drop_partial(id));
-    if (evicted) base::log::info("image_cache", nullptr, "image {}: evicted", id);
-  }
-}
-
-void ImageCache::Impl::remove_later(std::vector<std::string> ids) {
-  if (ids.empty()) return;
-  if (!pool.post([this, ids] { remove_files(ids, true); })) {
-    base::log::warning("image_cache", nullptr, "{} evicted files could not be removed yet", ids.size());
-  }
-}
-
-void ImageCache::Impl::invalidate(const std::string& id, std::string_view reason) {
-  {
-    const std::lock_guard lock(mutex);
-    entries.erase(id);
-    update_gauges();
-  }
-  admissions.forget(id);
-  static_cast<void>(ledger->drop_verified(id));
-  if (reason.empty()) return;
-  base::log::warning("image_cache", nullptr, "image {}: {}; moved to {}", id, reason, layout.invalid(id).native());
-  counters.image_files_invalidated.fetch_add(1);
-  static_cast<void>(base::rename_durably(layout.file(id), layout.invalid(id)));
-}
-
-void ImageCache::Impl::end_fill(const Fill& fill, bool room_is_released) {
-  // What may be gone on with keeps its room; anything else must not stay, for its blocks are allocated whatever its
-  // size. The fill is still in `fills`, so nobody else touches its file.
-  struct stat status{};
-  const auto part = layout.incomplete(fill.info().id);
-  const bool keep = fill.error() && ::stat(part.c_str(), &status) == 0 && status.st_size > 0;
-  if (!keep) static_cast<void>(base::remove_file(part));
-  {
-    const std::lock_guard lock(mutex);
-    if (!room_is_released) entries.release(fill.size_bytes());
-    if (keep) {
-      const Partial partial{.content_key = fill.info().content_key(), .bytes = fill.size_bytes()};
-      partials[fill.info().id] = partial;
-      entries.reserve(partial.bytes);
-    }
-    fills.erase(fill.info().id);
-    counters.fills_in_flight.fetch_sub(1);
-    update_gauges();
-  }
-  fills_changed.notify();
-}
-
 void ImageCache::Impl::run_fill(const std::shared_ptr<Fill>& fill) {
   const std::string& id = fill->info().id;
+  const auto begun_at = std::chrono::steady_clock::now();
   bool room_is_released = false;
-  auto outcome = ledger->begin_partial(id, fill->info().content_key());
-  if (!outcome) {
-    // Without the ledger a crash costs the part that was fetched, no more.
-    base::log::warning("image_cache", nullptr, "{}", outcome.error().message);
+  counters.fills_started.fetch_add(1);
+  Result<void> outcome;
+  {
+    const auto hold = id_locks.hold(id);
+    if (auto recorded = ledger->begin_partial(id, fill->info().content_key()); !recorded) {
+      // Without the ledger a crash costs the part that was fetched, no more.
+      base::log::warning("image_cache", nullptr, "{}", recorded.error().message);
+    }
+    outcome = fill->open_partial();
   }
-  outcome = fill->receive(digest_pool);
-  if (outcome) outcome = publish(*fill, room_is_released);
+  if (outcome) outcome = fill->receive(digest_pool);
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun_at;
+  if (outcome) outcome = publish(*fill, took.count(), room_is_released);
   if (outcome) {
     counters.fills_completed.fetch_add(1);
-    base::log::info("image_cache", nullptr, "image {}: {} fetched from {}, verified and kept", id,
-                    base::format_bytes(fill->size_bytes()), origin.name());
+    counters.fill_microseconds.fetch_add(static_cast<std::uint64_t>(took.count() * 1e6));
+    counters.fill_completed_bytes.fetch_add(fill->received_bytes());
+    if (took.count() > 0) {
+      counters.fill_last_bytes_per_s =
+          static_cast<std::uint64_t>(static_cast<double>(fill->received_bytes()) / took.count());
+    }
+    base::log::info("image_cache", nullptr, "image {}: {} fetched from {} in {:.1f} s, verified and kept", id,
+                    base::format_bytes(fill->size_bytes()), origin.name(), took.count());
   } else {
     counters.fills_failed.fetch_add(1);
     base::log::warning("image_cache", nullptr, "{}", outcome.error().message);
@@ -103,37 +47,75 @@ void ImageCache::Impl::run_fill(const std::shared_ptr<Fill>& fill) {
   end_fill(*fill, room_is_released);
 }
 
-Result<void> ImageCache::Impl::publish(Fill& fill, bool& room_is_released) {
+Result<void> ImageCache::Impl::publish(Fill& fill, double fetch_seconds, bool& room_is_released) {
   const std::string& id = fill.info().id;
-  const auto give_up = [&](std::unexpected<Error> problem) {
-    static_cast<void>(base::remove_file(layout.incomplete(id)));
-    return problem;
-  };
-  if (auto renamed = base::rename_durably(layout.incomplete(id), layout.file(id)); !renamed) {
-    return give_up(std::unexpected(renamed.error()));
-  }
-  base::crash_point("publish.renamed");
-  static_cast<void>(base::remove_file(layout.queue(id)));
-  // The rename has changed ctime: the stamp is of the file as it will be found.
-  IMAGECACHE_TRY(const struct stat status, base::stat_fd(fill.fd(), id));
-  const Verified verified{.content_key = fill.info().content_key(), .stamp = stamp_of(status)};
-  if (auto recorded = ledger->put_verified(id, verified); !recorded) {
-    base::log::warning("image_cache", nullptr, "{}", recorded.error().message);
-  }
   {
+    const auto hold = id_locks.hold(id);
+    const auto give_up = [&](Error problem) {
+      static_cast<void>(base::remove_file(layout.incomplete(id)));
+      return std::unexpected(std::move(problem));
+    };
+    // Whoever removes the image comes before this, and is seen, or after it, and finds the file.
+    if (fill.barred()) {
+      return give_up({Errc::cancelled, "image " + id + ": it was removed, or changed, while it was fetched; not kept"});
+    }
+    if (auto prepared = index->prepare(fill.fd()); !prepared) return give_up(prepared.error());
+    struct stat there{};
+    if (::lstat(layout.file(id).c_str(), &there) == 0 && S_ISDIR(there.st_mode)) {
+      move_aside(id, "a folder stands in its place");
+    }
+    if (auto renamed = base::rename_durably(layout.incomplete(id), layout.file(id)); !renamed) {
+      return give_up(renamed.error());
+    }
+    base::crash_point("publish.renamed");
+    // The rename has changed ctime: the stamp is of the file as it will be found.
+    IMAGECACHE_TRY(const struct stat status, base::stat_fd(fill.fd(), id));
+    const Verified verified{.content_key = fill.info().content_key(), .stamp = stamp_of(status)};
+    if (auto recorded = ledger->put_verified(id, verified); !recorded) {
+      base::log::warning("image_cache", nullptr, "{}", recorded.error().message);
+    }
     const std::lock_guard lock(mutex);
     entries.put(id,
-                {.size_bytes = fill.size_bytes(), .last_accessed = now(), .last_modified = now(), .verified = verified},
+                {.size_bytes = fill.size_bytes(),
+                 .last_accessed = now(),
+                 .last_modified = now(),
+                 .verified = verified,
+                 .fetch_seconds = static_cast<float>(fetch_seconds)},
                 false);
     // From here on the file counts, and what was reserved for it no longer.
     entries.release(fill.size_bytes());
     room_is_released = true;
     update_gauges();
   }
+  static_cast<void>(base::remove_file(layout.queue(id)));
   // A row that cannot be written now (glance-api holds the file, the disk is full) is written with the next flush.
   if (auto flushed = flush_now(); !flushed) base::log::warning("image_cache", nullptr, "{}", flushed.error().message);
   base::crash_point("publish.recorded");
   return {};
+}
+
+void ImageCache::Impl::end_fill(const Fill& fill, bool room_is_released) {
+  const std::string& id = fill.info().id;
+  {
+    // What may be gone on with keeps its room; anything else must not stay, for its blocks are allocated whatever its
+    // size.
+    const auto hold = id_locks.hold(id);
+    struct stat status{};
+    const auto part = layout.incomplete(id);
+    const bool keep = fill.error() && !fill.barred() && ::stat(part.c_str(), &status) == 0 && status.st_size > 0;
+    if (!keep) static_cast<void>(base::remove_file(part));
+    const std::lock_guard lock(mutex);
+    if (!room_is_released) entries.release(fill.size_bytes());
+    if (keep) {
+      const Partial partial{.content_key = fill.info().content_key(), .bytes = fill.size_bytes()};
+      partials[id] = partial;
+      entries.reserve(partial.bytes);
+    }
+    fills.erase(id);
+    counters.fills_in_flight.fetch_sub(1);
+    update_gauges();
+  }
+  fills_changed.notify();
 }
 
 }  // namespace imagecache::image_cache

@@ -25,14 +25,14 @@ base::Task<Result<std::uint64_t>> Reader::wait_available(std::uint64_t offset_by
   Fill& fill = *state_->fill;
   for (;;) {
     const std::uint64_t seen = fill.changed().version();
-    if (offset_bytes == 0) state_->epoch = fill.epoch();
-    if (fill.epoch() != state_->epoch) {
+    const Fill::View view = fill.view();
+    if (offset_bytes == 0) state_->epoch = view.epoch;
+    if (view.epoch != state_->epoch) {
       co_return fail(Errc::corrupt,
                      "image " + state_->info.id + ": what was read of it so far was wrong; read it again");
     }
-    if (const auto error = fill.error()) co_return std::unexpected(*error);
-    const std::uint64_t readable = fill.readable_bytes();
-    if (readable > offset_bytes || readable == state_->size_bytes) co_return readable;
+    if (view.error) co_return std::unexpected(*view.error);
+    if (view.readable_bytes > offset_bytes || view.readable_bytes == state_->size_bytes) co_return view.readable_bytes;
     if (!co_await fill.changed().wait_past(seen, deadline)) {
       co_return fail(Errc::timeout, "image " + state_->info.id + ": no more of it came in time");
     }

@@ -1,0 +1,130 @@
+// How files leave: removed, or moved aside. Each image's files by one thread at a time (id_locks).
+
+#include <sys/stat.h>
+
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "base/try.hpp"
+#include "image_cache/impl.hpp"
+
+namespace imagecache::image_cache {
+
+void ImageCache::Impl::remove_files(const std::vector<std::string>& ids) {
+  for (const auto& id : ids) {
+    const auto hold = id_locks.hold(id);
+    bool kept = false;
+    bool part_in_use = false;
+    {
+      const std::lock_guard lock(mutex);
+      // It may have been asked for and be kept again meanwhile; a part may be another fill's by now.
+      kept = entries.find(id) != nullptr;
+      part_in_use = fills.contains(id) || partials.contains(id);
+    }
+    if (!kept) {
+      const auto removed = base::remove_file(layout.file(id));
+      if (!removed) base::log::warning("image_cache", nullptr, "{}", removed.error().message);
+      static_cast<void>(ledger->drop_verified(id));
+    }
+    if (!part_in_use) {
+      static_cast<void>(base::remove_file(layout.incomplete(id)));
+      static_cast<void>(ledger->drop_partial(id));
+    }
+  }
+}
+
+void ImageCache::Impl::remove_later(std::vector<std::string> ids) {
+  if (ids.empty()) return;
+  const auto count = ids.size();
+  jobs.begin();
+  const auto work = [this, ids = std::move(ids)] {
+    remove_files(ids);
+    jobs.end();
+  };
+  if (pool.post(work)) return;
+  jobs.end();
+  base::log::warning("image_cache", nullptr, "{} evicted files could not be removed yet", count);
+}
+
+Removed ImageCache::Impl::remove_now(const std::string& id, Left why) {
+  admissions.forget(id);
+  Removed removed;
+  const auto hold = id_locks.hold(id);
+  bool part_in_use = false;
+  {
+    const std::lock_guard lock(mutex);
+    if (const Entry* entry = entries.find(id)) {
+      removed = {.files = 1, .bytes = entry->size_bytes};
+      (why == Left::clear ? counters.image_evictions_clear : counters.image_evictions_deleted).fetch_add(1);
+    }
+    entries.erase(id);
+    if (const auto fill = fills.find(id); fill != fills.end()) {
+      fill->second->bar();
+      part_in_use = true;
+    }
+    if (const auto partial = partials.find(id); partial != partials.end()) {
+      entries.release(partial->second.bytes);
+      partials.erase(partial);
+    }
+    update_gauges();
+  }
+  // What is neither known nor named as an image is not ours to remove: a journal of the database, a folder.
+  const bool ours = removed.files > 0 || base::is_uuid(id);
+  if (auto gone = ours ? base::remove_file(layout.file(id)) : Result<void>(); !gone) {
+    base::log::warning("image_cache", nullptr, "{}", gone.error().message);
+  }
+  static_cast<void>(ledger->drop_verified(id));
+  if (!part_in_use) {
+    static_cast<void>(base::remove_file(layout.incomplete(id)));
+    static_cast<void>(ledger->drop_partial(id));
+  }
+  return removed;
+}
+
+void ImageCache::Impl::move_aside(const std::string& id, std::string_view reason) {
+  auto target = layout.invalid(id);
+  if (::rename(layout.file(id).c_str(), target.c_str()) != 0) {
+    // A folder, for one, takes no file's place.
+    target += "." + base::new_uuid();
+    if (::rename(layout.file(id).c_str(), target.c_str()) != 0) {
+      const auto problem = base::fail_errno(layout.file(id).native(), errno);
+      base::log::warning("image_cache", nullptr, "image {}: {}, and it cannot be moved away: {}", id, reason,
+                         problem.error().message);
+      return;
+    }
+  }
+  static_cast<void>(base::sync_directory(layout.base));
+  index->mark_invalid(target, reason);
+  base::log::warning("image_cache", nullptr, "image {}: {}; moved to {}", id, reason, target.native());
+}
+
+void ImageCache::Impl::invalidate(const std::string& id, const struct stat& seen, Left why, std::string_view reason) {
+  const auto hold = id_locks.hold(id);
+  struct stat there{};
+  // A long time may have passed since it was looked at: what stands there now may be a newer file, and good.
+  if (::lstat(layout.file(id).c_str(), &there) == 0 && (there.st_ino != seen.st_ino || there.st_dev != seen.st_dev))
+    return;
+  admissions.forget(id);
+  {
+    const std::lock_guard lock(mutex);
+    entries.erase(id);
+    update_gauges();
+  }
+  static_cast<void>(ledger->drop_verified(id));
+  counters.image_files_invalidated.fetch_add(1);
+  (why == Left::content_changed ? counters.image_evictions_content_changed : counters.image_evictions_invalid)
+      .fetch_add(1);
+  move_aside(id, reason);
+}
+
+void ImageCache::Impl::forget_entry(const std::string& id, std::string_view reason) {
+  {
+    const std::lock_guard lock(mutex);
+    if (!entries.erase(id)) return;
+    counters.image_evictions_invalid.fetch_add(1);
+    update_gauges();
+  }
+  static_cast<void>(ledger->drop_verified(id));
+  base::log::warning("image_cache", nullptr, "image {}: {}; fetching it again", id, reason);
+}
+
+}  // namespace imagecache::image_cache

@@ -1,0 +1,107 @@
+// One fill an image, whoever asks.
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cmath>
+
+#include "base/text.hpp"
+#include "base/try.hpp"
+#include "image_cache/impl.hpp"
+
+namespace imagecache::image_cache {
+
+Result<std::shared_ptr<Fill>> ImageCache::Impl::running_fill(const origin::ImageInfo& info,
+                                                             const base::RequestContext& context) {
+  const std::lock_guard lock(mutex);
+  const auto running = fills.find(info.id);
+  if (running == fills.end()) return std::shared_ptr<Fill>();
+  if (running->second->info().content_key() != info.content_key()) {
+    // What it fetches is of yesterday: its readers get it, but it is not to stay.
+    running->second->bar();
+    return fail(Errc::conflict, "image " + info.id + ": its former content is being fetched at the moment");
+  }
+  running->second->add_context(context);
+  return running->second;
+}
+
+Result<ImageCache::Impl::Joined> ImageCache::Impl::join_or_start_fill(const origin::ImageInfo& info,
+                                                                      const base::RequestContext& context,
+                                                                      Whose whose) {
+  const auto as_wanted = [&](std::shared_ptr<Fill> fill, bool was_running) {
+    Joined joined{.following = {}, .fill = fill, .was_running = was_running};
+    if (whose == Whose::reader) joined.following = Following(std::move(fill));
+    return joined;
+  };
+  IMAGECACHE_TRY(std::shared_ptr<Fill> running, running_fill(info, context));
+  if (running) return as_wanted(std::move(running), true);
+  const std::string key = info.content_key();
+  std::vector<std::string> victims;
+  bool resume = false;
+  Joined joined;
+  std::shared_ptr<Fill> fill;
+  {
+    const std::lock_guard lock(mutex);
+    if (stopping) return fail(Errc::unavailable, "the image cache is stopping");
+    if (fills.contains(info.id)) return Joined();  // begun since: the caller looks again
+    if (const Entry* entry = entries.find(info.id); entry && entry->verified && entry->verified->content_key == key) {
+      return Joined();  // published since the caller looked
+    }
+    std::optional<Partial> former;
+    if (const auto partial = partials.find(info.id); partial != partials.end()) {
+      former = partial->second;
+      resume = partial->second.content_key == key;
+      entries.release(partial->second.bytes);
+      partials.erase(partial);
+    } else {
+      // A partial file that is not ours: another program on this directory may be at it. One from the future is of a
+      // clock that was wrong, and is no reason to wait for it.
+      struct stat status{};
+      if (::stat(layout.incomplete(info.id).c_str(), &status) == 0 &&
+          std::abs(now() - static_cast<double>(status.st_mtim.tv_sec)) <
+              static_cast<double>(options.stall_time.count())) {
+        return fail(Errc::conflict,
+                    "image " + info.id + ": another program is writing " + layout.incomplete(info.id).native());
+      }
+    }
+    auto room = make_room(info.id, *info.size_bytes);
+    if (!room) {
+      if (former) {
+        entries.reserve(former->bytes);
+        partials[info.id] = std::move(*former);
+      }
+      return std::unexpected(std::move(room).error());
+    }
+    victims = std::move(*room);
+    entries.reserve(*info.size_bytes);
+    const bool for_queue = whose == Whose::queue;
+    fill = std::make_shared<Fill>(options, layout, origin, counters,
+                                  Fill::Start{.info = info,
+                                              .context = context,
+                                              .resume = resume,
+                                              .rate = for_queue ? &queue_rate : nullptr,
+                                              .service_at_once = for_queue});
+    fills[info.id] = fill;
+    joined = as_wanted(fill, false);
+    if (entries.take_eviction(info.id)) counters.image_fetched_again.fetch_add(1);
+    counters.fills_in_flight.fetch_add(1);
+    update_gauges();
+  }
+  fills_changed.notify();
+  remove_files(victims);
+  jobs.begin();
+  const auto run = [this, fill] {
+    run_fill(fill);
+    jobs.end();
+  };
+  if (!fill_pool.post(run)) {
+    jobs.end();
+    if (!resume) static_cast<void>(base::remove_file(layout.incomplete(info.id)));
+    fill->finish(fail(Errc::busy, "too many fills are waiting, try again later"));
+    end_fill(*fill, false);
+    return fail(Errc::busy, "image " + info.id + ": too many fills are waiting, try again later");
+  }
+  return joined;
+}
+
+}  // namespace imagecache::image_cache

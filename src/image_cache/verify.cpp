@@ -1,0 +1,118 @@
+// Is this the image's content? Asked of every file that may not be the one that was published.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/crash_point.hpp"
+#include "base/digest.hpp"
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "base/try.hpp"
+#include "image_cache/impl.hpp"
+
+namespace imagecache::image_cache {
+
+Result<bool> content_is_right(int fd, const origin::ImageInfo& info) {
+  IMAGECACHE_TRY(const struct stat status, base::stat_fd(fd, info.id));
+  if (info.size_bytes && static_cast<std::uint64_t>(status.st_size) != *info.size_bytes) return false;
+  std::string algorithm = info.os_hash_algo;
+  std::string expected = info.os_hash_value;
+  if (algorithm.empty() || expected.empty() || !base::Digest::of(algorithm)) {
+    algorithm = "md5";
+    expected = info.checksum;
+  }
+  if (expected.empty()) return info.size_bytes.has_value();
+  IMAGECACHE_TRY(base::Digest digest, base::Digest::of(algorithm));
+  std::vector<std::byte> chunk(1 << 20);
+  for (std::uint64_t offset = 0;;) {
+    IMAGECACHE_TRY(const std::size_t n, base::read_at(fd, chunk, offset, info.id));
+    if (n == 0) break;
+    digest.update(std::span(chunk).first(n));
+    offset += n;
+  }
+  return digest.hex() == base::to_lower(expected);
+}
+
+base::Task<Result<void>> ImageCache::Impl::verify(origin::ImageInfo info, base::Deadline deadline) {
+  std::shared_ptr<Verification> verification;
+  bool first = false;
+  {
+    const std::lock_guard lock(mutex);
+    auto& running = verifying[info.id];
+    first = !running;
+    if (first) running = std::make_shared<Verification>();
+    verification = running;
+  }
+  if (first) {
+    const auto end = [this, id = info.id, verification] {
+      {
+        const std::lock_guard lock(mutex);
+        verifying.erase(id);
+      }
+      verification->ended.notify();
+    };
+    jobs.begin();
+    const auto work = [this, info, end] {
+      verify_now(info);
+      end();
+      jobs.end();
+    };
+    if (!digest_pool.post(work)) {
+      jobs.end();
+      end();
+      co_return fail(Errc::busy, "image " + info.id + ": too much work is waiting, try again later");
+    }
+  }
+  if (!co_await verification->ended.wait_past(0, deadline)) {
+    co_return fail(Errc::timeout, "image " + info.id + ": its file could not be verified in time");
+  }
+  co_return Result<void>();
+}
+
+void ImageCache::Impl::verify_now(const origin::ImageInfo& info) {
+  const std::string& id = info.id;
+  const auto file = base::open_file(layout.file(id), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (!file) return;
+  const auto before = base::stat_fd(file->get(), id);
+  if (!before || !S_ISREG(before->st_mode)) return;
+  const auto right = content_is_right(file->get(), info);
+  base::crash_point("verify.digested");
+  const auto after = base::stat_fd(file->get(), id);
+  if (!after) return;
+  const Stamp stamp = stamp_of(*after);
+  if (!right) return invalidate(id, *after, Left::invalid, "it cannot be read (" + right.error().message + ")");
+  // Somebody is writing it, and what was read is of no time: it is looked at again.
+  if (!(stamp == stamp_of(*before))) return;
+  if (!*right) return invalidate(id, *after, Left::invalid, "its content is not the image's");
+
+  std::vector<std::string> victims;
+  {
+    const auto hold = id_locks.hold(id);
+    struct stat there{};
+    if (::lstat(layout.file(id).c_str(), &there) != 0 || !(stamp_of(there) == stamp)) return;
+    const std::lock_guard lock(mutex);
+    // A fill that runs puts another file in its place.
+    if (fills.contains(id)) return;
+    if (!entries.find(id)) {
+      // Nobody has counted it yet: it stays if there is room for it, as any other.
+      auto room = make_room(id, stamp.size_bytes);
+      if (!room) {
+        base::log::warning("image_cache", nullptr, "{}; the file that was found for it is removed",
+                           room.error().message);
+        static_cast<void>(base::remove_file(layout.file(id)));
+        return;
+      }
+      victims = std::move(*room);
+      entries.put(id, {.size_bytes = stamp.size_bytes, .last_accessed = now(), .last_modified = now()}, false);
+    }
+    const Verified verified{.content_key = info.content_key(), .stamp = stamp};
+    entries.set_size(id, stamp.size_bytes);
+    entries.set_verified(id, verified);
+    update_gauges();
+    static_cast<void>(ledger->put_verified(id, verified));
+  }
+  remove_files(victims);
+  base::log::info("image_cache", nullptr, "image {}: the file in the cache was verified anew", id);
+}
+
+}  // namespace imagecache::image_cache
