@@ -1,146 +1,204 @@
 #include "http/connection.hpp"
 
 #include <algorithm>
-#include <boost/asio/write.hpp>
-#include <boost/beast/http/read.hpp>
 #include <exception>
+#include <optional>
 
 #include "base/log.hpp"
+#include "http/exchange.hpp"
+#include "http/head.hpp"
 
 namespace imagecache::http {
+namespace {
 
-void Watchdog::arm(std::chrono::milliseconds time) {
-  const std::uint64_t mine = ++generation_;
-  timer_.expires_after(time);
-  timer_.async_wait([self = shared_from_this(), mine](boost::system::error_code error) {
-    if (error || mine != self->generation_ || !self->socket_) return;
-    self->expired_ = true;
-    boost::system::error_code ignored;
-    self->socket_->close(ignored);
-    if (self->also_close_) self->also_close_();
-  });
+using beast::http::field;
+
+// A request's head comes in one piece of this, mostly.
+constexpr std::size_t head_read_bytes = 4096;
+// Empty lines before a request line, which RFC 9112 wants forgiven.
+constexpr std::size_t max_empty_bytes = 16;
+
+Response text_response(unsigned status, std::string text) {
+  return {.status = status, .headers = {{"Content-Type", "text/plain; charset=UTF-8"}}, .body = std::move(text) + "\n"};
 }
 
-void Watchdog::expire() {
-  disarm();
-  expired_ = true;
-  boost::system::error_code ignored;
-  if (socket_) socket_->close(ignored);
-  if (also_close_) also_close_();
+/// What makes a parsed head one that we do not answer: above all whatever leaves room for two opinions about where the
+/// request ends or whom it is for.
+std::optional<Response> objection(const RequestParser& parser) {
+  const auto& head = parser.get();
+  const auto codings = head.equal_range(field::transfer_encoding);
+  const auto coding_count = std::distance(codings.first, codings.second);
+  if (coding_count > 0) {
+    if (head.version() < 11) return text_response(400, "HTTP/1.0 has no transfer codings.");
+    if (coding_count > 1) return text_response(400, "The transfer coding is said more than once.");
+    const auto coding = codings.first->value();
+    if (!equals_ignoring_case({coding.data(), coding.size()}, "chunked")) {
+      return text_response(501, "Of the transfer codings only chunked is understood.");
+    }
+  }
+  if (head.count(field::content_length) > 1) return text_response(400, "Content-Length is said more than once.");
+  const auto hosts = head.count(field::host);
+  if (hosts > 1 || (hosts == 0 && head.version() >= 11)) return text_response(400, "One Host is needed.");
+  if (hosts == 1 && head[field::host].find_first_of(" \t/\\@?#<>\",") != beast::string_view::npos) {
+    return text_response(400, "The Host is none.");
+  }
+  if (head.method() == beast::http::verb::connect || head.method() == beast::http::verb::trace) {
+    Response refusal = text_response(405, "This method is not for this server.");
+    refusal.headers.emplace_back("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    return refusal;
+  }
+  const auto target = head.target();
+  if (target == "*" && head.method() == beast::http::verb::options) return std::nullopt;
+  if (!target.starts_with('/') && split_absolute(std::string_view(target.data(), target.size())).path.empty()) {
+    return text_response(400, "The request's target is no path.");
+  }
+  return std::nullopt;
 }
 
-void Watchdog::disarm() {
-  ++generation_;
-  timer_.cancel();
-}
+}  // namespace
 
-void Watchdog::forget() {
-  disarm();
-  socket_ = nullptr;
-  also_close_ = nullptr;
-}
-
-Connection::Connection(Socket socket, std::string peer, const Shared& shared)
-    : socket_(std::move(socket)),
+Connection::Connection(Socket socket, SslPtr ssl, std::string peer, const Shared& shared)
+    : shared_(shared),
       peer_(std::move(peer)),
-      shared_(shared),
-      watchdog_(std::make_shared<Watchdog>(socket_)),
-      buffer_(shared.limits.max_header_bytes) {}
-
-Connection::~Connection() {
-  watchdog_->forget();
-}
+      transport_(std::move(socket), std::move(ssl)),
+      buffer_(shared.limits.max_header_bytes + (64 << 10)) {}
 
 void Connection::drain() {
   draining_ = true;
-  if (idle_) close();
+  if (idle_) transport_.hurry(Direction::read, base::in(shared_.limits.stop_grace));
 }
 
 void Connection::close() {
-  watchdog_->expire();
-}
-
-base::Task<bool> Connection::write(std::string_view data) {
-  watchdog_->arm(shared_.limits.body_timeout);
-  auto [error, written] = co_await asio::async_write(socket_, asio::buffer(data), use_tuple);
-  watchdog_->disarm();
-  co_return !error;
+  transport_.abort();
+  if (upstream_) upstream_->abort();
 }
 
 base::Task<void> Connection::run() {
-  while (co_await serve_one()) {
+  if (transport_.is_tls()) {
+    if (auto shaken = co_await transport_.handshake(base::in(shared_.limits.header_timeout)); !shaken) {
+      base::log::debug("http", nullptr, "{}: {}", peer_, shaken.error().message);
+      co_return;
+    }
   }
-  // A lingering close in small: what we have said is delivered before a reset could overtake it.
-  boost::system::error_code ignored;
-  socket_.shutdown(Socket::shutdown_send, ignored);
-  socket_.close(ignored);
+  while (co_await wait_for_request() && co_await serve_one()) {
+  }
+  co_await finish();
+}
+
+base::Task<bool> Connection::wait_for_request() {
+  if (buffer_.size() > 0) co_return true;
+  const Limits& limits = shared_.limits;
+  const auto deadline = base::in(draining_ ? limits.stop_grace : limits.idle_timeout);
+  bool look_first = transport_.has_pending();
+  for (;;) {
+    if (!look_first) {
+      // Between requests nothing is held but this frame.
+      buffer_.shrink_to_fit();
+      idle_ = true;
+      const bool ready =
+          co_await transport_.wait_readable(draining_ ? std::min(deadline, base::in(limits.stop_grace)) : deadline);
+      idle_ = false;
+      if (!ready) co_return false;
+    }
+    look_first = false;
+    const auto space = buffer_.prepare(head_read_bytes);
+    const auto got = transport_.try_read({static_cast<char*>(space.data()), space.size()});
+    if (got) {
+      buffer_.commit(*got);
+      co_return *got > 0;
+    }
+    // TLS has messages of its own, which are no request.
+    if (got.error() != asio::error::would_block) co_return false;
+  }
+}
+
+base::Task<bool> Connection::refuse(Response refusal) {
+  const std::string head = serialize_head(refusal, {.content_length = refusal.body.size(), .keep_alive = false});
+  static_cast<void>(co_await transport_.write(head + refusal.body, patience()));
+  unread_ = true;
+  co_return false;
+}
+
+base::Task<bool> Connection::read_head(RequestParser& parser) {
+  const Limits& limits = shared_.limits;
+  const auto deadline = base::in(limits.header_timeout);
+  HeadScan scan;
+  std::size_t skipped = 0;
+  for (;;) {
+    while (skipped < max_empty_bytes && received().starts_with("\r\n")) {
+      buffer_.consume(2);
+      skipped += 2;
+    }
+    const auto verdict = scan.look(received());
+    if (verdict == HeadScan::Verdict::bad) {
+      co_return co_await refuse(text_response(400, "The request's head is not acceptable."));
+    }
+    const bool complete = verdict == HeadScan::Verdict::complete;
+    if (complete ? scan.size_bytes() > limits.max_header_bytes : buffer_.size() >= limits.max_header_bytes) {
+      const bool long_target = received().substr(0, limits.max_header_bytes).find('\n') == std::string_view::npos;
+      co_return co_await refuse(text_response(long_target ? 414 : 431, "The request's head is larger than " +
+                                                                           std::to_string(limits.max_header_bytes) +
+                                                                           " bytes (max_header_bytes)."));
+    }
+    if (complete) break;
+    const auto got = co_await read_more(transport_, buffer_, head_read_bytes, deadline);
+    if (!got || *got == 0) co_return false;
+  }
+  parser.header_limit(static_cast<std::uint32_t>(scan.size_bytes() + 1));
+  parser.body_limit(boost::none);
+  error_code error;
+  buffer_.consume(parser.put(asio::buffer(buffer_.data(), scan.size_bytes()), error));
+  if (error || !parser.is_header_done()) {
+    const unsigned status = error == beast::http::error::bad_version ? 505 : 400;
+    co_return co_await refuse(text_response(
+        status, "The request's head is not acceptable: " + (error ? error.message() : std::string("it is cut short"))));
+  }
+  if (auto refusal = objection(parser)) co_return co_await refuse(std::move(*refusal));
+  co_return true;
 }
 
 base::Task<bool> Connection::serve_one() {
-  const Limits& limits = shared_.limits;
-  if (draining_ && buffer_.size() == 0) co_return false;
-  if (buffer_.size() == 0) {
-    // Between requests nothing is held but this frame.
-    buffer_.shrink_to_fit();
-    idle_ = true;
-    watchdog_->arm(limits.idle_timeout);
-    auto [error] = co_await socket_.async_wait(Socket::wait_read, use_tuple);
-    watchdog_->disarm();
-    idle_ = false;
-    if (error || draining_) co_return false;
-  }
+  transport_.begin_message();
   RequestParser parser;
-  parser.header_limit(limits.max_header_bytes);
-  parser.body_limit(boost::none);
-  watchdog_->arm(limits.header_timeout);
-  auto [error, bytes] = co_await beast::http::async_read_header(socket_, buffer_, parser, use_tuple);
-  watchdog_->disarm();
-  if (error) {
-    unsigned status = 0;
-    if (error == beast::http::error::header_limit || error == beast::http::error::buffer_overflow) {
-      status = 431;
-    } else if (error.category() == beast::http::make_error_code(beast::http::error::bad_method).category() &&
-               error != beast::http::error::end_of_stream && error != beast::http::error::partial_message) {
-      status = 400;
-    }
-    if (status != 0) {
-      Response refusal{.status = status, .headers = {{"Content-Type", "text/plain"}}, .body = {}};
-      refusal.body = std::string("The request's head is not acceptable: ") + error.message() + "\n";
-      HeadOptions options{.content_length = refusal.body.size(), .keep_alive = false};
-      co_await write(serialize_head(refusal, options) + refusal.body);
-    }
-    co_return false;
-  }
-  // Another coding than chunked would frame the body in a way that we do not read; what stands behind it is no request.
-  const auto codings = parser.get().equal_range(beast::http::field::transfer_encoding);
-  const bool only_chunked = std::all_of(codings.first, codings.second, [](const auto& field) {
-    return equals_ignoring_case({field.value().data(), field.value().size()}, "chunked");
-  });
-  if (!only_chunked) {
-    const Response refusal{.status = 501,
-                           .headers = {{"Content-Type", "text/plain"}},
-                           .body = "Of the transfer codings only chunked is understood.\n"};
-    co_await write(serialize_head(refusal, {.content_length = refusal.body.size(), .keep_alive = false}) +
-                   refusal.body);
-    co_return false;
-  }
+  if (!co_await read_head(parser)) co_return false;
   shared_.counters.http_requests.fetch_add(1, std::memory_order_relaxed);
 
   ClientExchange exchange(*this, parser);
   bool threw = false;
-  try {
-    co_await shared_.handler(exchange);
-  } catch (const std::exception& problem) {
-    base::log::error("http", nullptr, "{} {}: a handler threw: {}", exchange.method(), exchange.path(), problem.what());
-    threw = true;
+  if (exchange.target() == "*") {
+    static_cast<void>(co_await exchange.respond(
+        {.headers = {{"Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}}, .body = {}}));
+  } else {
+    try {
+      co_await shared_.handler(exchange);
+    } catch (const std::exception& problem) {
+      base::log::error("http", nullptr, "{} {}: a handler threw: {}", exchange.method(), exchange.path(),
+                       problem.what());
+      threw = true;
+    }
   }
   if (!exchange.answered()) {
-    static_cast<void>(co_await exchange.respond(
-        {.status = 500, .headers = {{"Content-Type", "text/plain"}}, .body = "The request could not be answered.\n"}));
+    static_cast<void>(co_await exchange.respond(text_response(500, "The request could not be answered.")));
   }
-  if (threw || draining_ || !exchange.may_keep_alive()) co_return false;
   // A body that nobody wanted would be taken for the next request.
-  co_return exchange.body_is_read();
+  unread_ = !exchange.body_is_read();
+  reset_ = exchange.needs_reset();
+  co_return !threw && !unread_ && exchange.may_keep_alive();
+}
+
+base::Task<void> Connection::finish() {
+  if (reset_) {
+    transport_.reset_on_close();
+    co_return;
+  }
+  if (transport_.aborted()) co_return;
+  transport_.shutdown_send();
+  // Closing a socket that holds something unread resets it, and the reset may overtake our answer.
+  if (unread_ || buffer_.size() > 0 || transport_.has_unread()) {
+    const Limits& limits = shared_.limits;
+    co_await transport_.linger(limits.linger_bytes, draining_ ? limits.stop_grace : limits.linger_silence,
+                               base::in(limits.linger_time));
+  }
 }
 
 }  // namespace imagecache::http

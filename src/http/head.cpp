@@ -21,6 +21,19 @@ char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
+/// IMF-fixdate of this second; making one costs more than all the rest of a head.
+std::string_view http_date() {
+  thread_local std::time_t second = -1;
+  thread_local std::array<char, 32> text{};
+  thread_local std::size_t size = 0;
+  if (const std::time_t now = std::time(nullptr); now != second) {
+    second = now;
+    const auto end = fmt::format_to_n(text.data(), text.size(), "{:%a, %d %b %Y %H:%M:%S} GMT", fmt::gmtime(now));
+    size = std::min(end.size, text.size());
+  }
+  return {text.data(), size};
+}
+
 }  // namespace
 
 bool equals_ignoring_case(std::string_view a, std::string_view b) {
@@ -31,10 +44,44 @@ bool is_hop_by_hop(std::string_view name) {
   return std::ranges::any_of(hop_by_hop, [&](std::string_view known) { return equals_ignoring_case(name, known); });
 }
 
+HeadScan::Verdict HeadScan::look(std::string_view bytes) {
+  for (; position_ < bytes.size(); ++position_) {
+    const auto c = static_cast<unsigned char>(bytes[position_]);
+    const bool request_line = line_begin_ == 0;
+    if (c >= 0x20 && c != 0x7f) {
+      if (request_line || colon_seen_) continue;
+      if (c == ':') {
+        if (position_ == line_begin_) return Verdict::bad;  // no name
+        colon_seen_ = true;
+      } else if (c == ' ') {
+        return Verdict::bad;  // a folded line, or space within or behind a name
+      }
+      continue;
+    }
+    if (c == '\t' && colon_seen_) continue;
+    if (c != '\r') return Verdict::bad;
+    if (position_ + 1 == bytes.size()) return Verdict::incomplete;
+    if (bytes[position_ + 1] != '\n') return Verdict::bad;
+    if (position_ == line_begin_) {
+      if (request_line) return Verdict::bad;
+      end_ = position_ + 2;
+      return Verdict::complete;
+    }
+    if (!request_line && !colon_seen_) return Verdict::bad;
+    ++position_;
+    line_begin_ = position_ + 1;
+    colon_seen_ = false;
+  }
+  return Verdict::incomplete;
+}
+
 std::string serialize_head(const Response& response, const HeadOptions& options) {
-  const std::string_view reason =
+  const boost::beast::string_view reason =
       boost::beast::http::obsolete_reason(boost::beast::http::int_to_status(response.status));
-  std::string head = fmt::format("HTTP/1.1 {} {}\r\n", response.status, reason);
+  std::string head;
+  head.reserve(512);
+  fmt::format_to(std::back_inserter(head), "HTTP/1.1 {} {}\r\n", response.status,
+                 std::string_view(reason.data(), reason.size()));
   bool has_date = false;
   for (const auto& [name, value] : response.headers) {
     if (is_hop_by_hop(name) || equals_ignoring_case(name, "content-length")) continue;
@@ -43,7 +90,7 @@ std::string serialize_head(const Response& response, const HeadOptions& options)
     head.append(name).append(": ").append(value).append("\r\n");
   }
   if (!has_date) {
-    fmt::format_to(std::back_inserter(head), "Date: {:%a, %d %b %Y %H:%M:%S} GMT\r\n", fmt::gmtime(std::time(nullptr)));
+    head.append("Date: ").append(http_date()).append("\r\n");
   }
   if (options.framing == Framing::content_length) {
     fmt::format_to(std::back_inserter(head), "Content-Length: {}\r\n", options.content_length);
@@ -52,6 +99,19 @@ std::string serialize_head(const Response& response, const HeadOptions& options)
   }
   head += options.keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n";
   return head;
+}
+
+AbsoluteTarget split_absolute(std::string_view target) {
+  const auto scheme_end = target.find("://");
+  if (scheme_end == std::string_view::npos) return {};
+  const std::string_view scheme = target.substr(0, scheme_end);
+  if (!equals_ignoring_case(scheme, "http") && !equals_ignoring_case(scheme, "https")) return {};
+  const std::string_view rest = target.substr(scheme_end + 3);
+  const auto end = rest.find_first_of("/?");
+  AbsoluteTarget split{.authority = std::string(rest.substr(0, end)), .path = "/"};
+  if (split.authority.empty() || split.authority.find_first_of("@\\#") != std::string::npos) return {};
+  if (end != std::string_view::npos) split.path = (rest[end] == '?' ? "/" : "") + std::string(rest.substr(end));
+  return split;
 }
 
 Result<Url> parse_url(std::string_view url) {

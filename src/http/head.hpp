@@ -21,6 +21,22 @@ struct HeadOptions {
 /// what the options say; a value that holds a line break is left out, so that nothing can be smuggled in.
 std::string serialize_head(const Response& response, const HeadOptions& options);
 
+/// Looks over the raw head of a request as it arrives, before it is parsed, for what parsers disagree about, which is
+/// how requests are smuggled: bare CR or LF, NUL and other control characters, folded lines, space before a colon.
+class HeadScan {
+ public:
+  enum class Verdict { incomplete, complete, bad };
+  /// `bytes` are all that came so far, from the request line on.
+  Verdict look(std::string_view bytes);
+  std::size_t size_bytes() const { return end_; }  ///< of the complete head, its empty line included
+
+ private:
+  std::size_t position_ = 0;
+  std::size_t line_begin_ = 0;
+  std::size_t end_ = 0;
+  bool colon_seen_ = false;
+};
+
 /// Connection, Keep-Alive, Proxy-*, TE, Trailer, Transfer-Encoding, Upgrade.
 bool is_hop_by_hop(std::string_view name);
 bool equals_ignoring_case(std::string_view a, std::string_view b);
@@ -28,6 +44,12 @@ bool equals_ignoring_case(std::string_view a, std::string_view b);
 constexpr bool has_body(unsigned status) {
   return status >= 200 && status != 204 && status != 304;
 }
+
+/// "http://host:1/a?b" as a request's target: its authority and "/a?b". Both empty if it is no such target.
+struct AbsoluteTarget {
+  std::string authority, path;
+};
+AbsoluteTarget split_absolute(std::string_view target);
 
 struct Url {
   bool tls = false;

@@ -1,49 +1,24 @@
-// Passing a request on to the origin and its answer back, both bodies as they come.
-
+// Passing a request on to an upstream and its answer back, both bodies as they come.
+//
+// A request without a body is one Task: ask, relay. One with a body is two, since an upstream may answer before it has
+// read all (413), or answer as it reads: upload_body() reads the client and writes the upstream, while the handler's
+// own Task reads the upstream and writes the client. Both run on the connection's executor; the second ends only after
+// the first.
 #include <fmt/format.h>
 
-#include <boost/asio/connect.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ssl/context.hpp>
-#include <boost/asio/ssl/host_name_verification.hpp>
-#include <boost/asio/ssl/stream.hpp>
-#include <boost/asio/write.hpp>
-#include <boost/beast/http/read.hpp>
-#include <boost/beast/http/string_body.hpp>
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <exception>
 
+#include "base/log.hpp"
 #include "base/text.hpp"
 #include "base/try.hpp"
-#include "http/connection.hpp"
+#include "http/exchange.hpp"
 
 namespace imagecache::http {
 namespace {
 
-using tcp = asio::ip::tcp;
-using ResponseParser = beast::http::response_parser<beast::http::buffer_body>;
-
-Result<asio::ssl::context> make_tls_context(const UpstreamTls& tls) {
-  asio::ssl::context context(asio::ssl::context::tls_client);
-  boost::system::error_code error;
-  if (tls.insecure) {
-    context.set_verify_mode(asio::ssl::verify_none, error);
-  } else {
-    context.set_verify_mode(asio::ssl::verify_peer, error);
-    if (tls.ca_file.empty()) {
-      context.set_default_verify_paths(error);
-    } else {
-      context.load_verify_file(tls.ca_file, error);
-    }
-    if (error) return fail(Errc::unavailable, tls.ca_file + ": " + error.message());
-  }
-  if (!tls.cert_file.empty()) {
-    context.use_certificate_chain_file(tls.cert_file, error);
-    if (!error) {
-      context.use_private_key_file(tls.key_file.empty() ? tls.cert_file : tls.key_file, asio::ssl::context::pem, error);
-    }
-    if (error) return fail(Errc::unavailable, tls.cert_file + ": " + error.message());
-  }
-  return context;
-}
+constexpr std::uint32_t max_answer_head_bytes = 64 * 1024;
 
 /// Does a Connection header name it, so that it is for us and nobody behind us?
 bool named_by_connection(const std::vector<Header>& all, std::string_view name) {
@@ -56,13 +31,62 @@ bool named_by_connection(const std::vector<Header>& all, std::string_view name) 
   return false;
 }
 
-std::string chunk_head(std::size_t size) {
-  return fmt::format("{:x}\r\n", size);
+/// May it be asked twice where the first time was not answered?
+bool is_idempotent(std::string_view method) {
+  return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "DELETE" || method == "PUT";
 }
+
+std::unexpected<Error> unreachable(const Url& url, std::string_view doing, const error_code& error) {
+  return fail(Errc::unavailable, fmt::format("{}: {}: {}", url.authority, doing, error.message()));
+}
+
+/// What an upstream may take for each byte.
+Transport::Patience upstream_patience(const Limits& limits) {
+  return {limits.upstream_timeout, 1};
+}
+
+/// A piece of a body with room around it, so that a chunk's head and end need no write of their own.
+class Chunk {
+ public:
+  std::span<char> room() { return std::span(bytes_).subspan(head_bytes, body_bytes); }
+  std::string_view framed(std::size_t size) {
+    std::array<char, head_bytes> head{};
+    const auto end = fmt::format_to_n(head.data(), head.size(), "{:x}\r\n", size);
+    const std::size_t begin = head_bytes - end.size;
+    std::copy_n(head.data(), end.size, bytes_.data() + begin);
+    bytes_[head_bytes + size] = '\r';
+    bytes_[head_bytes + size + 1] = '\n';
+    return {bytes_.data() + begin, end.size + size + 2};
+  }
+  std::string_view plain(std::size_t size) const { return {bytes_.data() + head_bytes, size}; }
+
+ private:
+  static constexpr std::size_t head_bytes = 20;
+  static constexpr std::size_t body_bytes = 64 << 10;
+  std::array<char, head_bytes + body_bytes + 2> bytes_;
+};
 
 }  // namespace
 
-std::string ClientExchange::head_for(const Url& url, const Upstream& passed) const {
+/// Between the Task that sends the request's body and the one that relays the answer.
+struct ClientExchange::Upload {
+  base::Signal changed;
+  bool go = false;               // the upstream said 100 Continue
+  bool saying_continue = false;  // 100 Continue is being written to the client
+  bool discard = false;          // nobody wants the rest: it is read and dropped
+  bool stop = false;             // not even that
+  bool done = false;
+  std::optional<Error> client_problem{};
+
+  base::Task<void> wait_done() {
+    while (!done) {
+      const auto seen = changed.version();
+      co_await changed.wait_past(seen);
+    }
+  }
+};
+
+std::string ClientExchange::head_for(const Url& url, const Upstream& passed, bool with_body) const {
   const std::vector<Header>& extra = passed.extra;
   const auto replaced = [&](std::string_view name) {
     return std::ranges::any_of(extra, [&](const Header& h) { return equals_ignoring_case(h.first, name); });
@@ -80,12 +104,13 @@ std::string ClientExchange::head_for(const Url& url, const Upstream& passed) con
   bool has_proto = false;
   bool has_host = false;
   for (const auto& [name, value] : all) {
-    if (replaced(name) || is_hop_by_hop(name) || equals_ignoring_case(name, "host") ||
-        equals_ignoring_case(name, "content-length") || named_by_connection(all, name) || dropped(name)) {
+    if (replaced(name) || dropped(name) || is_hop_by_hop(name) || equals_ignoring_case(name, "host") ||
+        equals_ignoring_case(name, "content-length") || named_by_connection(all, name) ||
+        (equals_ignoring_case(name, "expect") && (!with_body || continued_ || http_1_0_))) {
       continue;
     }
     if (equals_ignoring_case(name, "x-forwarded-for")) {
-      forwarded_for.append(value).append(", ");
+      forwarded_for.append(forwarded_for.empty() ? "" : ", ").append(value);
       continue;
     }
     if (equals_ignoring_case(name, "via")) {
@@ -97,102 +122,122 @@ std::string ClientExchange::head_for(const Url& url, const Upstream& passed) con
     head.append(name).append(": ").append(value).append("\r\n");
   }
   if (!replaced("X-Forwarded-For")) {
-    forwarded_for += peer();
-    head.append("X-Forwarded-For: ").append(forwarded_for).append("\r\n");
+    if (peer() != "unix") forwarded_for.append(forwarded_for.empty() ? "" : ", ").append(peer());
+    if (!forwarded_for.empty()) head.append("X-Forwarded-For: ").append(forwarded_for).append("\r\n");
   }
-  if (!has_proto && !replaced("X-Forwarded-Proto")) head += "X-Forwarded-Proto: http\r\n";
+  if (!has_proto && !replaced("X-Forwarded-Proto")) head.append("X-Forwarded-Proto: ").append(scheme()).append("\r\n");
   if (!has_host && !own_host.empty() && !replaced("X-Forwarded-Host")) {
     head.append("X-Forwarded-Host: ").append(own_host).append("\r\n");
   }
-  if (!replaced("Via")) head.append("Via: ").append(via).append("1.1 cinder-image-cache\r\n");
+  if (!replaced("Via")) {
+    head.append("Via: ").append(via).append(http_1_0_ ? "1.0" : "1.1").append(" cinder-image-cache\r\n");
+  }
   for (const auto& [name, value] : extra) {
     if (value.find_first_of("\r\n") == std::string::npos) head.append(name).append(": ").append(value).append("\r\n");
   }
-  return head;
+  if (with_body && parser_.chunked()) {
+    head += "Transfer-Encoding: chunked\r\n";
+  } else if (with_body && parser_.content_length()) {
+    fmt::format_to(std::back_inserter(head), "Content-Length: {}\r\n", *parser_.content_length());
+  }
+  return head + "\r\n";
 }
 
-template <class Stream>
-base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& url, const Upstream& passed) {
+base::Task<Result<UpstreamPtr>> ClientExchange::reach(const Url& url, bool may_reuse) {
+  Upstreams& upstreams = connection_.shared_.upstreams;
+  if (may_reuse) {
+    if (UpstreamPtr kept = upstreams.take(url, connection_.executor())) {
+      connection_.upstream_ = &kept->transport;
+      co_return kept;
+    }
+  }
+  UpstreamPtr fresh = Upstreams::make(connection_.executor());
+  connection_.upstream_ = &fresh->transport;
+  if (auto connected = co_await upstreams.connect(*fresh, url); !connected) {
+    connection_.upstream_ = nullptr;
+    co_return std::unexpected(std::move(connected).error());
+  }
+  co_return fresh;
+}
+
+base::Task<Result<std::unique_ptr<ResponseParser>>> ClientExchange::read_answer_head(UpstreamConnection& upstream,
+                                                                                     const Url& url, Upload* upload) {
   const Limits& limits = connection_.shared_.limits;
-  const auto content_length = parser_.content_length();
-  const bool has_request_body = parser_.chunked() || (content_length && *content_length > 0);
-
-  std::string head = head_for(url, passed);
-  if (parser_.chunked()) {
-    head += "Transfer-Encoding: chunked\r\n";
-  } else if (content_length) {
-    fmt::format_to(std::back_inserter(head), "Content-Length: {}\r\n", *content_length);
-  }
-  head += "Connection: close\r\n\r\n";
-
-  const auto unreachable = [&](std::string_view doing, const boost::system::error_code& error) {
-    return fail(Errc::unavailable, fmt::format("{}: {}: {}", url.authority, doing, error.message()));
-  };
-  connection_.watchdog_->arm(limits.body_timeout);
-  if (auto [error, n] = co_await asio::async_write(upstream, asio::buffer(head), use_tuple); error) {
-    co_return unreachable("sending the request", error);
-  }
-
-  beast::flat_buffer buffer;
-  const auto new_parser = [&] {
+  for (;;) {
     auto parser = std::make_unique<ResponseParser>();
     parser->body_limit(boost::none);
-    parser->header_limit(64 * 1024);
+    parser->header_limit(max_answer_head_bytes);
     if (method_ == "HEAD") parser->skip(true);
-    return parser;
-  };
-  auto answer = new_parser();
-  auto scratch = std::make_unique<std::array<char, 65536>>();
-
-  bool send_body = has_request_body;
-  if (send_body && expects_continue() && !continued_) {
-    // The origin decides whether it wants the body at all.
-    connection_.watchdog_->arm(limits.upstream_timeout);
-    if (auto [error, n] = co_await beast::http::async_read_header(upstream, buffer, *answer, use_tuple); error) {
-      co_return unreachable("waiting for 100 Continue", error);
+    // The time for an answer begins when the upstream has the whole request.
+    const bool sending = upload && !upload->done;
+    const auto deadline = sending ? base::never : base::in(limits.upstream_timeout);
+    if (const auto error = co_await read_header(upstream.transport, upstream.buffer, *parser, deadline); error) {
+      upstream.stale = !parser->got_some() && errc_of(error) != Errc::timeout;
+      co_return unreachable(url, "waiting for the answer", error);
     }
-    if (answer->get().result_int() == 100) {
-      continued_ = true;
-      answer = new_parser();
-      if (!co_await connection_.write("HTTP/1.1 100 Continue\r\n\r\n"))
-        co_return fail(Errc::cancelled, "the client is gone");
+    const unsigned status = parser->get().result_int();
+    if (status == 101) {
+      co_return fail(Errc::unavailable, url.authority + ": it switches to another protocol, unasked");
+    }
+    // 100, 102 and 103 announce the answer, they are none.
+    if (status / 100 != 1) co_return parser;
+    if (status == 100 && upload) {
+      upload->go = true;
+      upload->changed.notify();
+    }
+  }
+}
+
+base::Task<Result<ClientExchange::Asked>> ClientExchange::ask(const Url& url, const Upstream& passed) {
+  const Limits& limits = connection_.shared_.limits;
+  for (bool may_reuse = is_idempotent(method_);; may_reuse = false) {
+    IMAGECACHE_CO_TRY(UpstreamPtr upstream, co_await reach(url, may_reuse));
+    const std::string head = head_for(url, passed, false);
+    Result<std::unique_ptr<ResponseParser>> answer;
+    if (const auto error = co_await upstream->transport.write(head, upstream_patience(limits)); error) {
+      upstream->stale = errc_of(error) != Errc::timeout;
+      answer = unreachable(url, "sending the request", error);
     } else {
-      send_body = false;
+      answer = co_await read_answer_head(*upstream, url, nullptr);
     }
-  }
-  while (send_body) {
-    IMAGECACHE_CO_TRY(const std::string_view part, co_await read_some_body(*scratch));
-    connection_.watchdog_->arm(limits.body_timeout);
-    const bool chunked = parser_.chunked();
-    if (part.empty() && !chunked) break;
-    const std::string before = chunked ? (part.empty() ? "0\r\n" : chunk_head(part.size())) : "";
-    const std::string_view after = chunked ? "\r\n" : "";
-    const std::array<asio::const_buffer, 3> pieces = {asio::buffer(before), asio::buffer(part), asio::buffer(after)};
-    auto [error, n] = co_await asio::async_write(upstream, pieces, use_tuple);
-    if (error || part.empty()) break;  // an origin that closes early has answered early: read what it says
-  }
-  if (!answer->is_header_done()) {
-    for (;;) {
-      connection_.watchdog_->arm(limits.upstream_timeout);
-      if (auto [error, n] = co_await beast::http::async_read_header(upstream, buffer, *answer, use_tuple); error) {
-        co_return unreachable("waiting for the answer", error);
-      }
-      // 100, 102 and 103 announce the answer, they are none.
-      if (answer->get().result_int() / 100 != 1 || answer->get().result_int() == 101) break;
-      answer = new_parser();
+    if (answer) {
+      Asked asked{.upstream = std::move(upstream), .answer = std::move(*answer)};
+      co_return asked;
     }
+    connection_.upstream_ = nullptr;
+    const bool retry = upstream->reused && upstream->stale && !connection_.transport_.aborted();
+    if (!retry) co_return std::unexpected(std::move(answer).error());
   }
-  connection_.watchdog_->disarm();
+}
 
-  const unsigned status = answer->get().result_int();
-  Response response{.status = status, .headers = {}, .body = {}};
-  for (const auto& field : answer->get()) {
-    response.headers.emplace_back(field.name_string(), field.value());
+void ClientExchange::keep(const Url& url, UpstreamPtr upstream, ResponseParser& answer) {
+  connection_.upstream_ = nullptr;
+  if (answer.is_done() && answer.get().keep_alive() && !upstream->transport.aborted()) {
+    connection_.shared_.upstreams.keep(url, std::move(upstream));
   }
-  if (passed.on_answer && !co_await passed.on_answer(response)) co_return status;
-  if (connection_.draining_ || !parser_.is_done()) keep_alive_ = false;
+}
+
+base::Task<Result<unsigned>> ClientExchange::relay_answer(UpstreamConnection& upstream, const Url& url,
+                                                          ResponseParser& answer, const OnAnswer& on_answer,
+                                                          Upload* upload) {
+  const unsigned status = answer.get().result_int();
+  Response response{.status = status, .headers = {}, .body = {}};
+  for (const auto& field : answer.get()) response.headers.emplace_back(field.name_string(), field.value());
+  if (on_answer && !co_await on_answer(response)) co_return status;
+  if (upload) {
+    if (!continued_ && !upload->go && expects_continue()) {
+      upload->discard = true;  // the client was never asked for its body
+      upload->changed.notify();
+    }
+    while (upload->saying_continue) {
+      const auto seen = upload->changed.version();
+      co_await upload->changed.wait_past(seen);
+    }
+  }
+  answered_ = true;
+  if (connection_.draining_ || !parser_.is_done() || (upload && !upload->done)) keep_alive_ = false;
   HeadOptions options{.keep_alive = keep_alive_};
-  const auto answer_length = answer->content_length();
+  const auto answer_length = answer.content_length();
   if (!has_body(status)) {
     options.framing = Framing::none;
   } else if (method_ == "HEAD") {
@@ -201,126 +246,176 @@ base::Task<Result<unsigned>> ClientExchange::relay(Stream& upstream, const Url& 
   } else if (answer_length) {
     options.content_length = *answer_length;
   } else {
+    until_close_ = http_1_0_;
     options.framing = http_1_0_ ? Framing::until_close : Framing::chunked;
     if (http_1_0_) options.keep_alive = keep_alive_ = false;
   }
-  answered_ = true;
-  if (!co_await connection_.write(serialize_head(response, options))) {
-    broken_ = true;
-    co_return fail(Errc::cancelled, "the client is gone");
-  }
+  IMAGECACHE_CO_CHECK(co_await send(serialize_head(response, options)));
+  if (!has_body(status) || method_ == "HEAD") co_return status;
+
   const bool chunked = options.framing == Framing::chunked;
-  while (has_body(status) && method_ != "HEAD" && !answer->is_done()) {
-    auto& body = answer->get().body();
-    body.data = scratch->data();
-    body.size = scratch->size();
-    connection_.watchdog_->arm(limits.upstream_timeout);
-    auto [error, n] = co_await beast::http::async_read_some(upstream, buffer, *answer, use_tuple);
-    if (error && error != beast::http::error::need_buffer) {
+  const auto patience = upstream_patience(connection_.shared_.limits);
+  auto chunk = std::make_unique<Chunk>();
+  for (;;) {
+    const auto got = co_await http::read_body(upstream.transport, upstream.buffer, answer, chunk->room(), patience);
+    if (!got) {
       broken_ = true;
-      co_return unreachable("its answer broke off", error);
+      co_return unreachable(url, "its answer broke off", got.error());
     }
-    const std::size_t got = scratch->size() - body.size;
-    if (got == 0) continue;
-    bool ok = !chunked || co_await connection_.write(chunk_head(got));
-    ok = ok && co_await connection_.write(std::string_view(scratch->data(), got));
-    if (ok) body_bytes_sent_ += got;
-    ok = ok && (!chunked || co_await connection_.write("\r\n"));
-    if (!ok) {
-      broken_ = true;
-      co_return fail(Errc::cancelled, "the client is gone");
-    }
+    if (*got == 0) break;
+    IMAGECACHE_CO_CHECK(co_await send(chunked ? chunk->framed(*got) : chunk->plain(*got), *got));
   }
-  connection_.watchdog_->disarm();
-  if (chunked && method_ != "HEAD" && !co_await connection_.write("0\r\n\r\n")) broken_ = true;
+  if (chunked) IMAGECACHE_CO_CHECK(co_await send("0\r\n\r\n"));
   co_return status;
 }
 
-template <class Stream>
-base::Task<Result<Response>> ClientExchange::ask(Stream& upstream, const Url& url, const Upstream& passed,
-                                                 std::uint64_t max_body_bytes) {
-  const Limits& limits = connection_.shared_.limits;
-  const auto unreachable = [&](std::string_view doing, const boost::system::error_code& error) {
-    return fail(Errc::unavailable, fmt::format("{}: {}: {}", url.authority, doing, error.message()));
-  };
-  const std::string head = head_for(url, passed) + "Connection: close\r\n\r\n";
-  connection_.watchdog_->arm(limits.body_timeout);
-  if (auto [error, n] = co_await asio::async_write(upstream, asio::buffer(head), use_tuple); error) {
-    co_return unreachable("sending the request", error);
-  }
-  beast::flat_buffer buffer;
-  beast::http::response_parser<beast::http::string_body> answer;
-  answer.body_limit(max_body_bytes);
-  answer.header_limit(64 * 1024);
-  if (method_ == "HEAD") answer.skip(true);
-  connection_.watchdog_->arm(limits.upstream_timeout);
-  if (auto [error, n] = co_await beast::http::async_read(upstream, buffer, answer, use_tuple); error) {
-    co_return unreachable("waiting for the answer", error);
-  }
-  connection_.watchdog_->disarm();
-  Response response{.status = answer.get().result_int(), .headers = {}, .body = {}};
-  for (const auto& field : answer.get()) {
-    if (is_hop_by_hop(field.name_string()) || equals_ignoring_case(field.name_string(), "content-length")) continue;
-    response.headers.emplace_back(field.name_string(), field.value());
-  }
-  response.body = std::move(answer.get().body());
-  co_return response;
+base::Task<bool> ClientExchange::upload_part(UpstreamConnection& upstream, std::string_view part) {
+  const auto patience = upstream_patience(connection_.shared_.limits);
+  Transport& to = upstream.transport;
+  if (!parser_.chunked()) co_return !co_await to.write(part, patience);
+  if (part.empty()) co_return !co_await to.write("0\r\n\r\n", patience);
+  const std::string head = fmt::format("{:x}\r\n", part.size());
+  if (co_await to.write(head, patience, true)) co_return false;
+  if (co_await to.write(part, patience, true)) co_return false;
+  co_return !co_await to.write("\r\n", patience);
 }
 
-template <class Answer, class Use>
-base::Task<Result<Answer>> ClientExchange::with_upstream(const Upstream& upstream, Use use) {
-  IMAGECACHE_CO_TRY(const Url url, parse_url(upstream.url));
-  auto executor = co_await asio::this_coro::executor;
-  Watchdog& watchdog = *connection_.watchdog_;
-
-  tcp::resolver resolver(executor);
-  tcp::socket socket(executor);
-  // Whatever way this ends, the watchdog must not keep what lives in this frame.
-  struct Release {
-    Watchdog& dog;
-    ~Release() {
-      dog.also_close(nullptr);
-      dog.disarm();
+base::Task<void> ClientExchange::upload_body(std::shared_ptr<Upload> state, UpstreamConnection& upstream) {
+  const Limits& limits = connection_.shared_.limits;
+  if (expects_continue() && !continued_) {
+    // The upstream decides whether it wants the body at all; one that knows nothing of it is given the body anyway.
+    const auto until = base::in(limits.continue_wait);
+    while (!state->go && !state->discard && !state->stop) {
+      const auto seen = state->changed.version();
+      if (!co_await state->changed.wait_past(seen, until)) break;
     }
-  } const release{watchdog};
-  watchdog.also_close([&resolver, &socket] {
-    resolver.cancel();
-    boost::system::error_code ignored;
-    socket.close(ignored);
-  });
-  watchdog.arm(connection_.shared_.limits.header_timeout);
-  auto [resolve_error, endpoints] = co_await resolver.async_resolve(url.host, url.port, use_tuple);
-  if (resolve_error) co_return fail(Errc::unavailable, url.authority + ": " + resolve_error.message());
-  auto [connect_error, endpoint] = co_await asio::async_connect(socket, endpoints, use_tuple);
-  if (connect_error) co_return fail(Errc::unavailable, url.authority + ": " + connect_error.message());
-  boost::system::error_code ignored;
-  socket.set_option(tcp::no_delay(true), ignored);
-  if (!url.tls) co_return co_await use(socket, url);
+    if (!state->discard && !state->stop) {
+      continued_ = state->saying_continue = true;
+      auto said = co_await send("HTTP/1.1 100 Continue\r\n\r\n");
+      state->saying_continue = false;
+      state->changed.notify();
+      if (!said) state->client_problem = std::move(said).error();
+    }
+  }
+  auto scratch = std::make_unique<Scratch>();
+  std::uint64_t dropped = 0;
+  base::Deadline drop_until = base::never;
+  while (!state->client_problem && !state->stop) {
+    if (state->discard && drop_until == base::never) drop_until = base::in(limits.linger_time);
+    const Transport::Patience dropping{.limit = limits.linger_silence, .min_bytes = 1};
+    auto part = co_await read_some_body(*scratch, state->discard ? dropping : connection_.patience());
+    if (!part) {
+      state->client_problem = std::move(part).error();
+      break;
+    }
+    // An upstream that takes no more has answered early, perhaps: the other Task reads what it says.
+    if (!state->discard && !co_await upload_part(upstream, *part)) state->discard = true;
+    if (part->empty()) break;
+    if (state->discard) {
+      dropped += part->size();
+      if (dropped > limits.linger_bytes || std::chrono::steady_clock::now() >= drop_until) break;
+    }
+  }
+  state->done = true;
+  state->changed.notify();
+  if (state->client_problem && !answered_) {
+    upstream.transport.abort();
+  } else {
+    upstream.transport.hurry(Direction::read, base::in(limits.upstream_timeout));
+  }
+}
 
-  IMAGECACHE_CO_TRY(asio::ssl::context context, make_tls_context(connection_.shared_.upstream_tls));
-  asio::ssl::stream<tcp::socket&> tls(socket, context);
-  if (!connection_.shared_.upstream_tls.insecure)
-    tls.set_verify_callback(asio::ssl::host_name_verification(url.host), ignored);
-  if (SSL_set_tlsext_host_name(tls.native_handle(), url.host.c_str()) != 1) {
-    co_return fail(Errc::unavailable, url.authority + ": not a host name for TLS");
+base::Task<Result<unsigned>> ClientExchange::pass_with_body(const Url& url, const Upstream& passed) {
+  const Limits& limits = connection_.shared_.limits;
+  if (body_begun_) co_return fail(Errc::invalid_argument, "the request's body was read, it cannot be passed on");
+  IMAGECACHE_CO_TRY(UpstreamPtr upstream, co_await reach(url, false));
+  const std::string head = head_for(url, passed, true);
+  if (const auto error = co_await upstream->transport.write(head, upstream_patience(limits)); error) {
+    connection_.upstream_ = nullptr;
+    co_return unreachable(url, "sending the request", error);
   }
-  if (auto [error] = co_await tls.async_handshake(asio::ssl::stream_base::client, use_tuple); error) {
-    co_return fail(Errc::unavailable, url.authority + ": TLS: " + error.message());
+  auto state = std::make_shared<Upload>();
+  asio::co_spawn(connection_.executor(), upload_body(state, *upstream), [state](const std::exception_ptr& problem) {
+    if (!problem) return;
+    base::log::error("http", nullptr, "sending a request's body ended with an exception");
+    state->client_problem = Error{Errc::internal, "sending the request's body ended with an exception"};
+    state->done = true;
+    state->changed.notify();
+  });
+
+  Result<unsigned> result = 0U;
+  auto answer = co_await read_answer_head(*upstream, url, state.get());
+  if (answer) {
+    result = co_await relay_answer(*upstream, url, **answer, passed.on_answer, state.get());
+  } else {
+    result = std::unexpected(answer.error());
   }
-  co_return co_await use(tls, url);
+  if (!state->done) {
+    upstream->transport.abort();
+    state->discard = true;
+    if (answered_ && result) {
+      // The client may read only after it has written: the rest is dropped for a while, see Limits::linger_silence.
+      connection_.transport_.shutdown_send();
+      connection_.transport_.hurry(Direction::read, base::in(limits.linger_silence));
+    } else {
+      state->stop = true;
+      connection_.transport_.hurry(Direction::read, base::in(std::chrono::seconds(0)));
+    }
+    state->changed.notify();
+    co_await state->wait_done();
+    keep_alive_ = false;
+  }
+  if (state->client_problem && !answered_ && !state->stop) result = std::unexpected(*state->client_problem);
+  connection_.upstream_ = nullptr;
+  if (result && !state->discard) keep(url, std::move(upstream), **answer);
+  co_return result;
 }
 
 base::Task<Result<unsigned>> ClientExchange::pass_through(Upstream upstream) {
-  const auto use = [&](auto& stream, const Url& url) { return relay(stream, url, upstream); };
-  co_return co_await with_upstream<unsigned>(upstream, use);
+  IMAGECACHE_CO_TRY(const Url url, parse_url(upstream.url));
+  if (has_request_body()) co_return co_await pass_with_body(url, upstream);
+  IMAGECACHE_CO_TRY(Asked asked, co_await ask(url, upstream));
+  auto result = co_await relay_answer(*asked.upstream, url, *asked.answer, upstream.on_answer, nullptr);
+  keep(url, std::move(asked.upstream), *asked.answer);
+  co_return result;
 }
 
 base::Task<Result<Response>> ClientExchange::ask_upstream(Upstream upstream, std::uint64_t max_body_bytes) {
   if (method_ != "GET" && method_ != "HEAD" && method_ != "DELETE") {
     co_return fail(Errc::invalid_argument, method_ + " has a body that asking by the head alone would leave out");
   }
-  const auto use = [&](auto& stream, const Url& url) { return ask(stream, url, upstream, max_body_bytes); };
-  co_return co_await with_upstream<Response>(upstream, use);
+  IMAGECACHE_CO_TRY(const Url url, parse_url(upstream.url));
+  IMAGECACHE_CO_TRY(Asked asked, co_await ask(url, upstream));
+  ResponseParser& answer = *asked.answer;
+  Response response{.status = answer.get().result_int(), .headers = {}, .body = {}};
+  for (const auto& field : answer.get()) {
+    if (is_hop_by_hop(field.name_string()) || equals_ignoring_case(field.name_string(), "content-length")) continue;
+    response.headers.emplace_back(field.name_string(), field.value());
+  }
+  const auto too_large = [&] {
+    connection_.upstream_ = nullptr;
+    return fail(Errc::unavailable,
+                fmt::format("{}: its answer is larger than {} bytes", url.authority, max_body_bytes));
+  };
+  const bool with_body = method_ != "HEAD" && has_body(response.status);
+  if (with_body && answer.content_length().value_or(0) > max_body_bytes) co_return too_large();
+  if (with_body) {
+    auto buffer = std::make_unique<Scratch>();
+    const auto patience = upstream_patience(connection_.shared_.limits);
+    for (;;) {
+      const auto got =
+          co_await http::read_body(asked.upstream->transport, asked.upstream->buffer, answer, *buffer, patience);
+      if (!got) {
+        connection_.upstream_ = nullptr;
+        co_return unreachable(url, "its answer broke off", got.error());
+      }
+      if (*got == 0) break;
+      if (response.body.size() + *got > max_body_bytes) co_return too_large();
+      response.body.append(buffer->data(), *got);
+    }
+  }
+  keep(url, std::move(asked.upstream), answer);
+  co_return response;
 }
 
 }  // namespace imagecache::http

@@ -1,15 +1,12 @@
 #include "http/server.hpp"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ip/v6_only.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/write.hpp>
 #include <cerrno>
 #include <exception>
 #include <unordered_set>
@@ -17,94 +14,146 @@
 #include "base/log.hpp"
 #include "base/try.hpp"
 #include "http/connection.hpp"
+#include "http/listener.hpp"
 
 namespace imagecache::http {
 namespace {
 
-using tcp = asio::ip::tcp;
-using local = asio::local::stream_protocol;
+using Acceptor = asio::basic_socket_acceptor<asio::generic::stream_protocol>;
 
-std::string peer_name(const tcp::socket& socket) {
-  boost::system::error_code error;
-  const auto endpoint = socket.remote_endpoint(error);
-  return error ? std::string("?") : endpoint.address().to_string();
-}
-std::string peer_name(const local::socket&) {
-  return "unix";
-}
+// Refused connections that are seen off at once; more are just closed, so that a flood costs no descriptors.
+constexpr std::size_t max_refusing = 64;
+constexpr auto refusing_time = std::chrono::seconds(1);
 
 }  // namespace
 
 struct Server::Impl {
-  Impl(std::string server_name, Shared shared_parts, base::IoThreads& io_threads)
-      : name(std::move(server_name)), shared(std::move(shared_parts)), io(io_threads) {}
+  Impl(std::string server_name, Limits server_limits, UpstreamTls upstream_tls, Handler handler,
+       base::IoThreads& io_threads, base::BlockingPool& pool, events::Counters& counters)
+      : name(std::move(server_name)),
+        limits(server_limits),
+        upstreams(std::move(upstream_tls), limits),
+        shared{limits, std::move(handler), pool, counters, upstreams},
+        io(io_threads) {}
+
+  struct Listener {
+    Acceptor acceptor;
+    std::string unix_path;
+    std::shared_ptr<ServerTlsContext> tls;
+    bool inherited = false;
+    bool stopped = false;  // on the acceptor's executor
+  };
 
   const std::string name;
-  Shared shared;
+  const Limits limits;
+  Upstreams upstreams;
+  const Shared shared;
   base::IoThreads& io;
-  std::string unix_path;
   std::uint16_t port = 0;
 
-  std::mutex mutex;
+  mutable std::mutex mutex;
   base::Signal changed;
   // Protected by mutex.
   std::unordered_set<Connection*> connections;
-  std::vector<std::function<void()>> close_acceptors;
+  std::vector<std::shared_ptr<Listener>> listeners;
+  std::vector<std::shared_ptr<ServerTlsContext>> tls_contexts;
+  std::size_t admitted = 0;  // connections, also those whose Task has not begun
+  std::size_t refusing = 0;
   std::size_t running = 0;  // accept loops and connections
   bool stopping = false;
 
-  void left() {
+  void left(std::size_t Impl::* count) {
     const std::lock_guard lock(mutex);
+    if (count) --(this->*count);
     --running;
     changed.notify();
   }
 
-  template <class Protocol>
-  base::Task<void> accept_loop(std::shared_ptr<typename Protocol::acceptor> acceptor) {
-    for (;;) {
-      auto [error, socket] = co_await acceptor->async_accept(io.next(), use_tuple);
-      if (error) {
-        if (error == asio::error::operation_aborted || !acceptor->is_open()) break;
-        // Out of descriptors, most likely: a pause lets some be given back.
-        base::log::warning("http", nullptr, "{}: accept: {}", name, error.message());
-        co_await base::sleep_until(base::in(std::chrono::milliseconds(100)));
+  base::Task<void> accept_loop(std::shared_ptr<Listener> listener) {
+    while (!listener->stopped) {
+      auto [error, socket] = co_await listener->acceptor.async_accept(io.next(), use_tuple);
+      if (!error) {
+        admit(std::move(socket), *listener);
         continue;
       }
-      admit(std::move(socket));
+      if (listener->stopped || error == asio::error::operation_aborted || !listener->acceptor.is_open()) break;
+      if (error == asio::error::connection_aborted) continue;
+      // Out of descriptors, most likely: a pause lets some be given back.
+      base::log::warning("http", nullptr, "{}: accept: {}", name, error.message());
+      co_await base::sleep_until(base::in(std::chrono::milliseconds(100)));
     }
-    left();
+    // Who has connected to a socket that goes with us is answered still; who waits at an inherited one is the next
+    // process's.
+    while (!listener->inherited) {
+      Socket socket(io.next());
+      error_code error;
+      listener->acceptor.non_blocking(true, error);
+      if (!error) listener->acceptor.accept(socket, error);
+      if (error) break;
+      admit(std::move(socket), *listener);
+    }
+    error_code ignored;
+    listener->acceptor.close(ignored);
+    if (!listener->unix_path.empty()) ::unlink(listener->unix_path.c_str());
+    left(nullptr);
   }
 
-  template <class S>
-  void admit(S socket) {
-    boost::system::error_code ignored;
-    if constexpr (std::is_same_v<S, tcp::socket>) socket.set_option(tcp::no_delay(true), ignored);
+  void admit(Socket socket, const Listener& listener) {
+    std::string peer = peer_name(socket.native_handle());
+    if (peer != "unix") {
+      const int yes = 1;
+      ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    }
     bool full = false;
+    bool see_off = false;
     {
       const std::lock_guard lock(mutex);
-      if (stopping) return;
-      full = connections.size() >= shared.limits.max_connections;
-      if (!full) ++running;
+      full = admitted >= limits.max_connections;
+      see_off = full && !listener.tls && refusing < max_refusing;
+      if (!full) ++admitted;
+      if (see_off) ++refusing;
+      if (!full || see_off) ++running;
     }
+    auto executor = socket.get_executor();
     if (full) {
       shared.counters.http_connections_refused.fetch_add(1, std::memory_order_relaxed);
-      static constexpr std::string_view refusal =
-          "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-      // As much as the empty socket buffer takes, which is all of it; nobody waits for a client here.
-      static_cast<void>(::send(socket.native_handle(), refusal.data(), refusal.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
+      if (see_off) {
+        asio::co_spawn(executor, refuse(std::move(socket)),
+                       [this](const std::exception_ptr&) { left(&Impl::refusing); });
+      }
       return;
     }
     shared.counters.http_connections_accepted.fetch_add(1, std::memory_order_relaxed);
-    std::string peer = peer_name(socket);
-    auto executor = socket.get_executor();
-    asio::co_spawn(executor, serve(Socket(std::move(socket)), std::move(peer)), [this](std::exception_ptr problem) {
-      if (problem) base::log::error("http", nullptr, "{}: a connection ended with an exception", name);
-      left();
-    });
+    SslPtr ssl;
+    if (listener.tls) {
+      auto made = listener.tls->connection();
+      if (!made) {
+        base::log::error("http", nullptr, "{}: {}", name, made.error().message);
+        left(&Impl::admitted);
+        return;
+      }
+      ssl = std::move(*made);
+      SSL_set_accept_state(ssl.get());
+    }
+    asio::co_spawn(executor, serve(std::move(socket), std::move(ssl), std::move(peer)),
+                   [this](const std::exception_ptr& problem) {
+                     if (problem) base::log::error("http", nullptr, "{}: a connection ended with an exception", name);
+                     left(&Impl::admitted);
+                   });
   }
 
-  base::Task<void> serve(Socket socket, std::string peer) {
-    Connection connection(std::move(socket), std::move(peer), shared);
+  base::Task<void> refuse(Socket socket) {
+    Transport transport(std::move(socket));
+    static constexpr std::string_view refusal =
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    const Transport::Patience patience{.limit = refusing_time, .min_bytes = 1};
+    if (co_await transport.write(refusal, patience)) co_return;
+    transport.shutdown_send();
+    co_await transport.linger(limits.max_header_bytes, refusing_time, base::in(refusing_time));
+  }
+
+  base::Task<void> serve(Socket socket, SslPtr ssl, std::string peer) {
+    Connection connection(std::move(socket), std::move(ssl), std::move(peer), shared);
     // Whatever ends this frame takes the connection off the list.
     struct Listed {
       Impl& impl;
@@ -146,27 +195,12 @@ struct Server::Impl {
       if (!co_await changed.wait_past(seen, deadline)) co_return false;
     }
   }
-
-  template <class Protocol>
-  void start(std::shared_ptr<typename Protocol::acceptor> acceptor) {
-    {
-      const std::lock_guard lock(mutex);
-      ++running;
-      close_acceptors.push_back([acceptor] {
-        asio::post(acceptor->get_executor(), [acceptor] {
-          boost::system::error_code ignored;
-          acceptor->close(ignored);
-        });
-      });
-    }
-    asio::co_spawn(acceptor->get_executor(), accept_loop<Protocol>(acceptor), [](std::exception_ptr) {});
-  }
 };
 
 Server::Server(std::string name, Limits limits, UpstreamTls upstream_tls, Handler handler, base::IoThreads& io,
                base::BlockingPool& pool, events::Counters& counters)
-    : impl_(std::make_unique<Impl>(std::move(name),
-                                   Shared{limits, std::move(upstream_tls), std::move(handler), pool, counters}, io)) {}
+    : impl_(std::make_unique<Impl>(std::move(name), limits, std::move(upstream_tls), std::move(handler), io, pool,
+                                   counters)) {}
 
 Server::~Server() = default;
 
@@ -179,54 +213,70 @@ std::size_t Server::connections() const {
   return impl_->connections.size();
 }
 
-Result<void> Server::listen(const BindAddress& address) {
-  const auto failed = [&](std::string_view thing, const std::string& reason) {
-    return fail(Errc::invalid_argument, impl_->name + ": cannot listen on " + std::string(thing) + ": " + reason);
+Result<void> Server::listen(const BindAddress& address, std::optional<ServerTls> tls) {
+  const auto failed = [&](const std::string& reason) {
+    return fail(Errc::invalid_argument, impl_->name + ": cannot listen on " + reason);
   };
-  boost::system::error_code error;
-  if (!address.unix_path.empty()) {
-    if (address.unix_path.size() >= sizeof(sockaddr_un::sun_path))
-      return failed(address.unix_path, "the path is too long");
-    struct stat info{};
-    if (::lstat(address.unix_path.c_str(), &info) == 0) {
-      if (!S_ISSOCK(info.st_mode)) return failed(address.unix_path, "something that is not a socket is there");
-      ::unlink(address.unix_path.c_str());
+  std::shared_ptr<ServerTlsContext> context;
+  if (tls) {
+    context = std::make_shared<ServerTlsContext>(std::move(*tls), make_server_context);
+    if (auto loaded = context->load(); !loaded) {
+      return fail(Errc::invalid_argument, impl_->name + ": " + loaded.error().message);
     }
-    auto acceptor = std::make_shared<local::acceptor>(impl_->io.next());
-    acceptor->open(local(), error);
-    if (!error) acceptor->bind(local::endpoint(address.unix_path), error);
-    // cinder-volume runs as another user of the group; nobody else may come in.
-    if (!error && ::chmod(address.unix_path.c_str(), 0660) != 0) error.assign(errno, boost::system::system_category());
-    if (!error) acceptor->listen(asio::socket_base::max_listen_connections, error);
-    if (error) return failed(address.unix_path, error.message());
-    impl_->unix_path = address.unix_path;
-    impl_->start<local>(std::move(acceptor));
-    return {};
   }
-  const std::string text = address.host + ":" + std::to_string(address.port);
-  tcp::resolver resolver(impl_->io.next());
-  const auto endpoints = resolver.resolve(address.host, std::to_string(address.port), tcp::resolver::passive, error);
-  if (error || endpoints.empty()) return failed(text, error ? error.message() : "no such address");
-  const tcp::endpoint endpoint = *endpoints.begin();
-  auto acceptor = std::make_shared<tcp::acceptor>(impl_->io.next());
-  acceptor->open(endpoint.protocol(), error);
-  if (!error) acceptor->set_option(asio::socket_base::reuse_address(true), error);
-  if (!error) acceptor->bind(endpoint, error);
-  if (!error) acceptor->listen(asio::socket_base::max_listen_connections, error);
-  if (error) return failed(text, error.message());
-  impl_->port = acceptor->local_endpoint().port();
-  impl_->start<tcp>(std::move(acceptor));
+  auto opened = open_listeners(address);
+  if (!opened) return failed(opened.error().message);
+  for (Listening& listening : *opened) {
+    auto listener =
+        std::make_shared<Impl::Listener>(Acceptor(impl_->io.next()), listening.unix_path, context, listening.inherited);
+    error_code error;
+    const int protocol = listening.family == AF_UNIX ? 0 : static_cast<int>(IPPROTO_TCP);
+    listener->acceptor.assign(asio::generic::stream_protocol(listening.family, protocol), listening.fd.get(), error);
+    if (error) return failed(error.message());
+    listening.fd.release();
+    if (impl_->port == 0) impl_->port = listening.port;
+    {
+      const std::lock_guard lock(impl_->mutex);
+      ++impl_->running;
+      impl_->listeners.push_back(listener);
+    }
+    asio::co_spawn(listener->acceptor.get_executor(), impl_->accept_loop(listener), [](const std::exception_ptr&) {});
+  }
+  if (context) {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->tls_contexts.push_back(std::move(context));
+  }
   return {};
+}
+
+Result<void> Server::reload_tls() {
+  std::vector<std::shared_ptr<ServerTlsContext>> contexts;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    contexts = impl_->tls_contexts;
+  }
+  Result<void> result;
+  for (const auto& context : contexts) {
+    if (auto loaded = context->load(); !loaded && result) result = std::move(loaded);
+  }
+  if (auto loaded = impl_->upstreams.reload_tls(); !loaded && result) result = std::move(loaded);
+  if (!result) return fail(result.error().code, impl_->name + ": " + result.error().message);
+  return result;
 }
 
 base::Task<void> Server::stop(base::Deadline deadline) {
   {
     const std::lock_guard lock(impl_->mutex);
     impl_->stopping = true;
-    for (auto& close : impl_->close_acceptors) close();
-    impl_->close_acceptors.clear();
+    for (auto& listener : impl_->listeners) {
+      asio::post(listener->acceptor.get_executor(), [listener] {
+        listener->stopped = true;
+        error_code ignored;
+        listener->acceptor.cancel(ignored);
+      });
+    }
+    impl_->listeners.clear();
   }
-  if (!impl_->unix_path.empty()) ::unlink(impl_->unix_path.c_str());
   impl_->for_each_connection(&Connection::drain);
   if (!co_await impl_->wait_empty(deadline)) {
     base::log::warning("http", nullptr, "{}: closing {} connections that did not end in time", impl_->name,
@@ -234,6 +284,7 @@ base::Task<void> Server::stop(base::Deadline deadline) {
     impl_->for_each_connection(&Connection::close);
     co_await impl_->wait_empty(base::never);
   }
+  co_await impl_->upstreams.close();
 }
 
 }  // namespace imagecache::http

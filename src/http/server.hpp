@@ -1,6 +1,8 @@
 // HTTP/1.1 on TCP and Unix sockets: listen, read a request's head, hand it to a handler, write the answer. It knows no
 // resource and no image; api does.
 //
+// The program must ignore SIGPIPE: neither sendfile(2) nor OpenSSL can be told not to raise it.
+//
 // One Task per connection on one I/O thread; handlers run as part of it and must not block. Limits on connections, head
 // size and every wait are in Limits. An Exchange is one request and its answer; it is used by its handler alone, and
 // only until the handler returns.
@@ -26,20 +28,47 @@
 namespace imagecache::http {
 
 struct Limits {
-  std::size_t max_connections = 1024;  ///< per listener; one more is answered 503 and closed
+  std::size_t max_connections = 1024;  ///< per server; one more is answered 503 and closed
   std::uint32_t max_header_bytes = 32768;
-  std::uint64_t max_body_bytes = 114688;  ///< of bodies that a handler reads whole
-  std::chrono::milliseconds header_timeout{30'000};
-  std::chrono::milliseconds idle_timeout{120'000};      ///< between requests of one connection
-  std::chrono::milliseconds body_timeout{60'000};       ///< without a byte sent or received
-  std::chrono::milliseconds upstream_timeout{600'000};  ///< pass_through(): for the head of the answer
+  std::uint64_t max_body_bytes = 114688;             ///< of bodies that a handler reads whole
+  std::chrono::milliseconds header_timeout{30'000};  ///< for a whole head, and for a TLS handshake
+  std::chrono::milliseconds idle_timeout{120'000};   ///< between requests of one connection
+  /// A client must take or give min_progress_bytes in every body_timeout of our waiting for it.
+  std::chrono::milliseconds body_timeout{60'000};
+  std::uint64_t min_progress_bytes = 16384;
+  std::chrono::milliseconds upstream_timeout{600'000};  ///< for the head of an upstream's answer, and between its bytes
+  std::chrono::milliseconds continue_wait{1'000};  ///< for an upstream's 100 Continue; then it gets the body unasked
+  /// An answer that ends a connection is not lost to a reset: what the client still sends is read and dropped, until
+  /// it is silent so long, or sent so much, or took so long in all.
+  std::chrono::milliseconds linger_silence{5'000};
+  std::uint64_t linger_bytes = 256 << 20;
+  std::chrono::milliseconds linger_time{30'000};
+  /// A stop waits so long for a request on a connection that carries none, since one may be on its way.
+  std::chrono::milliseconds stop_grace{500};
+  /// Connections to upstreams that wait for their next request: how many per I/O thread and upstream, how long.
+  std::size_t upstream_idle_connections = 8;
+  std::chrono::milliseconds upstream_idle_timeout{15'000};
 };
 
-/// Where to listen: exactly one of the two forms.
+/// Where to listen: exactly one of the three forms.
 struct BindAddress {
-  std::string host;        ///< "127.0.0.1", "::1"
+  std::string host;        ///< "127.0.0.1", "::1" or "[::1]"; a name means all of its addresses
   std::uint16_t port = 0;  ///< 0: the kernel picks; see Server::port()
   std::string unix_path;   ///< a stale socket there is replaced, anything else is an error
+  /// A listening socket that somebody else made and keeps, e.g. systemd: see adopt_listener(). On stop no more is
+  /// accepted from it, and who connects then waits for the next process.
+  int inherited_fd = -1;
+  bool v6_only = false;  ///< "::" takes IPv4 as well unless this is set
+};
+
+/// A descriptor of our own for the listening stream socket `fd`, which stays the caller's; Errc::invalid_argument with
+/// what is wrong if it is something else.
+Result<base::Fd> adopt_listener(int fd);
+
+/// TLS (1.2 or later) for clients; PEM files. An empty key_file: the key is in cert_file. With client_ca_file only
+/// clients with a certificate of that authority come in.
+struct ServerTls {
+  std::string cert_file, key_file, client_ca_file;
 };
 
 using Header = std::pair<std::string, std::string>;
@@ -78,7 +107,8 @@ class Exchange {
   virtual std::string_view query() const = 0;                        ///< without '?'
   virtual std::string_view header(std::string_view name) const = 0;  ///< empty if absent; the first if repeated
   virtual std::vector<Header> headers() const = 0;
-  virtual std::string_view peer() const = 0;  ///< "127.0.0.1", "unix"
+  virtual std::string_view peer() const = 0;                  ///< "127.0.0.1", "unix"
+  virtual std::string_view scheme() const { return "http"; }  ///< or "https": how the client reached us
 
   /// The whole body. Errc::invalid_argument over max_body_bytes, Errc::timeout.
   virtual base::Task<Result<std::string>> read_body() = 0;
@@ -122,12 +152,15 @@ class Server {
          base::BlockingPool& pool, events::Counters& counters);
   ~Server();
 
-  /// Binds and starts to accept.
-  Result<void> listen(const BindAddress& address);
-  std::uint16_t port() const;  ///< of the TCP listener
+  /// Binds and starts to accept; may be called for several addresses.
+  Result<void> listen(const BindAddress& address, std::optional<ServerTls> tls = {});
+  std::uint16_t port() const;  ///< of the first TCP listener
   std::size_t connections() const;
+  /// Reads all certificates and keys anew, also those for upstreams; connections from now on use them. Files that
+  /// cannot be used leave what was loaded in use, and are the error. Blocks; any thread.
+  Result<void> reload_tls();
 
-  /// Accepts no more, lets requests in flight end until the deadline, closes the rest.
+  /// Accepts no more, answers what has arrived, lets requests in flight end until the deadline, closes the rest.
   base::Task<void> stop(base::Deadline deadline);
 
  private:
