@@ -84,15 +84,6 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const std::filesystem::path& path) 
   }
 }
 
-Result<std::map<std::string, Verified>> Ledger::verified() {
-  return impl_->with([](SQLite::Database& db) -> Result<std::map<std::string, Verified>> {
-    std::map<std::string, Verified> all;
-    SQLite::Statement select(db, "SELECT image_id, content_key, inode, size, mtime_ns, ctime_ns FROM verified");
-    while (select.executeStep()) all[select.getColumn(0).getString()] = verified_of(select, 1);
-    return all;
-  });
-}
-
 Result<std::optional<Verified>> Ledger::find_verified(const std::string& image_id) {
   return impl_->with([&](SQLite::Database& db) -> Result<std::optional<Verified>> {
     SQLite::Statement select(db,
@@ -122,6 +113,21 @@ Result<void> Ledger::drop_partial(const std::string& image_id) {
 
 Result<void> Ledger::drop_verified(const std::string& image_id) {
   return impl_->run("DELETE FROM verified WHERE image_id = ?", image_id);
+}
+
+Result<void> Ledger::drop_verified(const std::vector<std::string>& image_ids) {
+  if (image_ids.empty()) return {};
+  return impl_->with([&](SQLite::Database& db) -> Result<void> {
+    SQLite::Transaction transaction(db);
+    SQLite::Statement drop(db, "DELETE FROM verified WHERE image_id = ?");
+    for (const auto& id : image_ids) {
+      drop.bind(1, id);
+      drop.exec();
+      drop.reset();
+    }
+    transaction.commit();
+    return {};
+  });
 }
 
 Result<void> Ledger::restamp(const std::vector<Restamped>& moved) {

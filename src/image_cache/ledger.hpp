@@ -28,7 +28,6 @@ class Ledger {
   static Result<std::unique_ptr<Ledger>> open(const std::filesystem::path& path);
   ~Ledger();
 
-  Result<std::map<std::string, Verified>> verified();
   /// The row of one image; nullopt if there is none.
   Result<std::optional<Verified>> find_verified(const std::string& image_id);
   Result<std::map<std::string, std::string>> partials();  ///< image id → content key
@@ -38,6 +37,7 @@ class Ledger {
   /// Also ends the partial of that id.
   Result<void> put_verified(const std::string& image_id, const Verified& verified);
   Result<void> drop_verified(const std::string& image_id);
+  Result<void> drop_verified(const std::vector<std::string>& image_ids);  ///< all at once
   /// The same files under other stamps, all at once; those that are not known under the former are left alone.
   Result<void> restamp(const std::vector<Restamped>& moved);
 

@@ -1,0 +1,22 @@
+// What lies in a cache directory at start, held against the index's rows. Made for a million of each in about a second:
+// names are read, files are not looked at, and both sides are joined in the order of their ids.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "image_cache/index.hpp"
+
+namespace imagecache::image_cache {
+
+struct Inventory {
+  std::vector<IndexRow> rows;                  ///< each with a regular file of its name; by id
+  std::vector<std::string> rows_without_file;  ///< by id
+  std::vector<std::string> files_without_row;  ///< by name
+};
+
+/// Blocks; reads the directory beside the rows, in a thread of its own.
+Result<Inventory> take_inventory(Index& index, const std::filesystem::path& directory);
+
+}  // namespace imagecache::image_cache
