@@ -1,6 +1,7 @@
+#include "app/offline.hpp"
 #include "app/service.hpp"
 #include "cli/cli.hpp"
 
 int main(int argc, char** argv) {
-  return imagecache::cli::run(argc, argv, imagecache::app::serve);
+  return imagecache::cli::run(argc, argv, {.serve = imagecache::app::serve, .offline = imagecache::app::work_offline});
 }

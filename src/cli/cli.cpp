@@ -58,9 +58,9 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, const Surroun
   return exit_usage;
 }
 
-int act(const Commands& commands, const CommonOptions& common, const Arguments& arguments,
+int act(const Commands& commands, const CommonOptions& common, const Arguments& arguments, const Program& functions,
         const Surroundings& surroundings) {
-  Session session(common, surroundings);
+  Session session(common, functions, surroundings);
   const auto result = commands.chosen()(session, arguments);
   if (result) return 0;
   session.progress().clear();
@@ -70,7 +70,15 @@ int act(const Commands& commands, const CommonOptions& common, const Arguments& 
 
 }  // namespace
 
-int run(const std::vector<std::string>& arguments, const ServeFunction& serve, const Surroundings& surroundings) {
+std::vector<std::string> arguments_of_name(const std::string& program_path) {
+  const auto name = std::filesystem::path(program_path).filename().native();
+  if (name == "cinder-image-cache-pruner") return {"images", "prune", "--quiet"};
+  if (name == "cinder-image-cache-cleaner") return {"images", "clean", "--quiet"};
+  if (name == "cinder-image-cache-prefetcher") return {"images", "prefetch", "--quiet"};
+  return {};
+}
+
+int run(const std::vector<std::string>& arguments, const Program& functions, const Surroundings& surroundings) {
   CLI::App app(description, program);
   app.require_subcommand(1);
   app.footer(footer);
@@ -92,16 +100,18 @@ int run(const std::vector<std::string>& arguments, const ServeFunction& serve, c
     if (error.get_exit_code() != 0) return usage_error(app, error, surroundings);
     return app.exit(error, surroundings.out, surroundings.err);  // --help, --version
   }
-  if (serving->parsed()) return serve(Session(commands.common(), surroundings).load_request());
-  return act(commands, commands.common(), commands.arguments(), surroundings);
+  if (serving->parsed()) return functions.serve(Session(commands.common(), functions, surroundings).load_request());
+  return act(commands, commands.common(), commands.arguments(), functions, surroundings);
 }
 
-int run(int argc, char** argv, const ServeFunction& serve) {
+int run(int argc, char** argv, const Program& functions) {
   const Surroundings surroundings{.out = std::cout,
                                   .err = std::cerr,
                                   .err_is_terminal = ::isatty(STDERR_FILENO) == 1,
                                   .environment = process_environment()};
-  return run(std::vector<std::string>(argv + std::min(argc, 1), argv + argc), serve, surroundings);
+  auto arguments = argc > 0 ? arguments_of_name(argv[0]) : std::vector<std::string>();
+  arguments.insert(arguments.end(), argv + std::min(argc, 1), argv + argc);
+  return run(arguments, functions, surroundings);
 }
 
 }  // namespace imagecache::cli

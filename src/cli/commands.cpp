@@ -16,6 +16,8 @@ CLI::App& Commands::verb(CLI::App& noun, const std::string& name, const std::str
           std::map<std::string, Format>{{"table", Format::table}, {"json", Format::json}}, CLI::ignore_case))
       ->option_text("table|json")
       ->group("Common options");
+  app->add_flag("-q,--quiet", common_.quiet, "Print no sentences, only what was asked for and failures")
+      ->group("Common options");
   app->final_callback([this, action = std::move(action)] { chosen_ = action; });
   return *app;
 }

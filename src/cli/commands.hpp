@@ -28,6 +28,8 @@ struct Arguments {
   bool all_projects = false;
   bool internal = false;
   bool only_set = false;
+  bool offline = false;
+  bool online = false;
 };
 
 class Commands {

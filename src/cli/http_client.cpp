@@ -79,7 +79,50 @@ std::string text_message(const std::string& body) {
   return last;
 }
 
+// Who is asked, and how he is known; `reason` gets curl's own words.
+void set_up(CURL* handle, const Endpoint& endpoint, const HttpLimits& limits, char* reason) {
+  curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(handle, CURLOPT_PROXY, "");
+  curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, static_cast<long>(limits.connect_timeout.count()));
+  curl_easy_setopt(handle, CURLOPT_TIMEOUT, static_cast<long>(limits.timeout.count()));
+  curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, reason);
+  if (!endpoint.unix_path.empty()) {
+    curl_easy_setopt(handle, CURLOPT_UNIX_SOCKET_PATH, endpoint.unix_path.c_str());
+  }
+  const Tls& tls = endpoint.tls;
+  curl_easy_setopt(handle, CURLOPT_SSL_VERIFYPEER, tls.insecure ? 0L : 1L);
+  curl_easy_setopt(handle, CURLOPT_SSL_VERIFYHOST, tls.insecure ? 0L : 2L);
+  if (!tls.ca_file.empty()) curl_easy_setopt(handle, CURLOPT_CAINFO, tls.ca_file.c_str());
+  if (!tls.cert_file.empty()) curl_easy_setopt(handle, CURLOPT_SSLCERT, tls.cert_file.c_str());
+  if (!tls.key_file.empty()) curl_easy_setopt(handle, CURLOPT_SSLKEY, tls.key_file.c_str());
+}
+
+Error error_of(CURLcode code, const char* reason) {
+  const Errc errc = code == CURLE_OPERATION_TIMEDOUT ? Errc::timeout
+                    : code == CURLE_WRITE_ERROR      ? Errc::corrupt
+                                                     : Errc::unavailable;
+  return {errc, reason[0] != '\0' ? reason : curl_easy_strerror(code)};
+}
+
 }  // namespace
+
+Result<bool> somebody_listens(const Endpoint& endpoint, const HttpLimits& limits) {
+  const std::unique_ptr<CURL, FreeHandle> owner(curl_easy_init());
+  CURL* handle = owner.get();
+  if (handle == nullptr) return fail(Errc::internal, "cannot start libcurl");
+  char reason[CURL_ERROR_SIZE] = "";
+  set_up(handle, endpoint, limits, reason);
+  // Over plain TCP, whatever is spoken there: a certificate that is not liked is somebody's.
+  std::string url = endpoint.base_url;
+  if (url.starts_with("https://")) url.erase(4, 1);
+  curl_easy_setopt(handle, CURLOPT_URL, url.c_str());
+  curl_easy_setopt(handle, CURLOPT_CONNECT_ONLY, 1L);
+  const CURLcode code = curl_easy_perform(handle);
+  if (code == CURLE_OK) return true;
+  if (code == CURLE_COULDNT_CONNECT) return false;
+  return std::unexpected(error_of(code, reason));
+}
 
 Result<HttpResponse> exchange(const Endpoint& endpoint, const HttpRequest& request, const HttpLimits& limits) {
   const std::unique_ptr<CURL, FreeHandle> owner(curl_easy_init());
@@ -94,31 +137,18 @@ Result<HttpResponse> exchange(const Endpoint& endpoint, const HttpRequest& reque
   const std::string url = endpoint.base_url + request.path;
   Body body{.text = {}, .limit = limits.max_body_bytes};
   char reason[CURL_ERROR_SIZE] = "";
+  set_up(handle, endpoint, limits, reason);
   curl_easy_setopt(handle, CURLOPT_URL, url.c_str());
-  curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(handle, CURLOPT_PROXY, "");
-  curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(handle, CURLOPT_CUSTOMREQUEST, request.method.c_str());
   curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, static_cast<long>(limits.connect_timeout.count()));
-  curl_easy_setopt(handle, CURLOPT_TIMEOUT, static_cast<long>(limits.timeout.count()));
   curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, &take);
   curl_easy_setopt(handle, CURLOPT_WRITEDATA, static_cast<void*>(&body));
-  curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, reason);
-  if (!endpoint.unix_path.empty()) {
-    curl_easy_setopt(handle, CURLOPT_UNIX_SOCKET_PATH, endpoint.unix_path.c_str());
-  }
   if (!request.body.empty() || request.method == "POST" || request.method == "PUT") {
     curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
     curl_easy_setopt(handle, CURLOPT_POSTFIELDS, request.body.c_str());
   }
   const CURLcode code = curl_easy_perform(handle);
-  if (code != CURLE_OK) {
-    const Errc errc = code == CURLE_OPERATION_TIMEDOUT ? Errc::timeout
-                      : code == CURLE_WRITE_ERROR      ? Errc::corrupt
-                                                       : Errc::unavailable;
-    return fail(errc, reason[0] != '\0' ? std::string(reason) : std::string(curl_easy_strerror(code)));
-  }
+  if (code != CURLE_OK) return std::unexpected(error_of(code, reason));
   HttpResponse response{.status = 0, .body = std::move(body.text)};
   curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &response.status);
   return response;

@@ -10,10 +10,19 @@
 
 namespace imagecache::cli {
 
+/// How https is spoken; what is empty is the system's.
+struct Tls {
+  bool insecure = false;  ///< the server's certificate is not looked at
+  std::string ca_file;
+  std::string cert_file;
+  std::string key_file;
+};
+
 /// Where a server is: "http://host:port[/prefix]", or a Unix socket.
 struct Endpoint {
   std::string base_url;   ///< without a slash at the end
   std::string unix_path;  ///< empty: TCP
+  Tls tls{};
   /// As people write it: the URL, or "unix:/path".
   std::string to_string() const { return unix_path.empty() ? base_url : "unix:" + unix_path; }
 };
@@ -39,6 +48,10 @@ struct HttpLimits {
 /// Any status is a success; Errc::unavailable if nobody answers there, Errc::timeout, Errc::corrupt for a body beyond
 /// the limit. No redirect is followed, and no proxy of the environment is asked: the daemon is near.
 Result<HttpResponse> exchange(const Endpoint& endpoint, const HttpRequest& request, const HttpLimits& limits = {});
+
+/// Does anybody listen there? A server that is there but makes no sense is somebody. Errc::timeout if that cannot be
+/// known in time.
+Result<bool> somebody_listens(const Endpoint& endpoint, const HttpLimits& limits = {});
 
 /// What the server says went wrong, whichever of the three APIs it is: Cinder's fault, Glance's page, our own; else the
 /// status.

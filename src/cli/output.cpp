@@ -110,7 +110,7 @@ void Output::record(const json& object) {
 }
 
 void Output::say(const std::string& sentence) {
-  if (format_ == Format::table) stream_ << printable(sentence) << '\n';
+  if (format_ == Format::table && !quiet_) stream_ << printable(sentence) << '\n';
 }
 
 }  // namespace imagecache::cli

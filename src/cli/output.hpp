@@ -21,7 +21,7 @@ struct Column {
 
 class Output {
  public:
-  Output(std::ostream& stream, Format format) : stream_(stream), format_(format) {}
+  Output(std::ostream& stream, Format format, bool quiet = false) : stream_(stream), format_(format), quiet_(quiet) {}
 
   Format format() const { return format_; }
   /// An array of objects; JSON gets it as it is.
@@ -30,13 +30,14 @@ class Output {
   void record(const nlohmann::json& object);
   /// Text as it is, whatever the format.
   void raw(const std::string& text) { stream_ << text; }
-  /// A sentence for people; nothing in JSON.
+  /// A sentence for people; nothing in JSON, or if quiet.
   void say(const std::string& sentence);
 
  private:
   void print_json(const nlohmann::json& value);
   std::ostream& stream_;
   Format format_;
+  bool quiet_;
 };
 
 /// A value as a table shows it: null and absent are "".

@@ -5,7 +5,7 @@
 
 namespace imagecache::cli {
 
-/// A verb like Commands::verb() that also has --url, --os-project-id and --os-token.
+/// A verb like Commands::verb() that also has --url, --os-project-id, --os-token and what https needs.
 CLI::App& remote_verb(Commands& commands, CLI::App& noun, const std::string& name, const std::string& help,
                       Commands::Action action);
 

@@ -26,12 +26,12 @@ std::string_view bind_option(Api api) {
 }
 
 // A server that listens everywhere is reached on the loopback address.
-Endpoint reach(const config::BindAddress& bind) {
+Endpoint reach(const config::BindAddress& bind, bool https) {
   if (bind.is_unix()) return {.base_url = "http://localhost", .unix_path = bind.unix_path};
   auto address = bind;
   if (address.host == "0.0.0.0") address.host = "127.0.0.1";
   if (address.host == "::") address.host = "::1";
-  return {.base_url = "http://" + address.to_string(), .unix_path = {}};
+  return {.base_url = (https ? "https://" : "http://") + address.to_string(), .unix_path = {}};
 }
 
 Result<Endpoint> parse_url(std::string url) {
@@ -101,8 +101,71 @@ std::string Session::project() const {
   return project.empty() ? "admin" : project;
 }
 
+Tls Session::tls() const {
+  return {.insecure = options_.tls.insecure,
+          .ca_file = setting(options_.tls.ca_file, "OS_CACERT"),
+          .cert_file = setting(options_.tls.cert_file, "OS_CERT"),
+          .key_file = setting(options_.tls.key_file, "OS_KEY")};
+}
+
+std::optional<KeystoneLogin> Session::login() const {
+  const auto env = [this](const char* name) { return setting("", name); };
+  if (env("OS_AUTH_URL").empty()) return std::nullopt;
+  const Tls files = tls();
+  return KeystoneLogin{.auth_url = env("OS_AUTH_URL"),
+                       .username = env("OS_USERNAME"),
+                       .user_id = env("OS_USER_ID"),
+                       .password = env("OS_PASSWORD"),
+                       .user_domain_name = env("OS_USER_DOMAIN_NAME"),
+                       .user_domain_id = env("OS_USER_DOMAIN_ID"),
+                       .project_name = env("OS_PROJECT_NAME"),
+                       .project_id = setting(options_.project_id, "OS_PROJECT_ID"),
+                       .project_domain_name = env("OS_PROJECT_DOMAIN_NAME"),
+                       .project_domain_id = env("OS_PROJECT_DOMAIN_ID"),
+                       .system_scope = env("OS_SYSTEM_SCOPE"),
+                       .application_credential_id = env("OS_APPLICATION_CREDENTIAL_ID"),
+                       .application_credential_secret = env("OS_APPLICATION_CREDENTIAL_SECRET"),
+                       .insecure = files.insecure,
+                       .ca_file = files.ca_file,
+                       .cert_file = files.cert_file,
+                       .key_file = files.key_file};
+}
+
+Result<std::string> Session::token() {
+  if (!token_.empty()) return token_;
+  token_ = setting(options_.token, "OS_TOKEN");
+  if (token_.empty()) token_ = setting("", "OS_AUTH_TOKEN");  // glance-cache-manage's
+  if (token_.empty() && functions_.login) {
+    const auto who = login();
+    // A daemon that --url names may be another's, which our configuration says nothing about.
+    const config::Config* loaded = nullptr;
+    if (!who && !has_url()) {
+      IMAGECACHE_TRY(loaded, config());
+    }
+    if (who || loaded != nullptr) {
+      IMAGECACHE_TRY(token_, functions_.login(loaded, who));
+    }
+  }
+  if (token_.empty()) token_ = "admin:" + project();
+  return token_;
+}
+
+Result<Session::Presence> Session::presence(Api api) {
+  auto server = endpoint(api);
+  if (!server) {
+    if (!config_) return std::unexpected(std::move(server).error());
+    return Presence{.there = false, .why_not = server.error().message};
+  }
+  IMAGECACHE_TRY(const bool there, somebody_listens(*server));
+  return Presence{.there = there, .why_not = there ? "" : "nobody listens at " + server->to_string()};
+}
+
 Result<Endpoint> Session::endpoint(Api api) {
-  if (!options_.url.empty()) return parse_url(options_.url);
+  if (!options_.url.empty()) {
+    IMAGECACHE_TRY(auto named, parse_url(options_.url));
+    named.tls = tls();
+    return named;
+  }
   IMAGECACHE_TRY(const auto* loaded, config());
   const auto bind = loaded->get_bind_address(config::own_section, bind_option(api));
   if (!bind.is_unix() && bind.port == 0) {
@@ -111,13 +174,15 @@ Result<Endpoint> Session::endpoint(Api api) {
                             "with --url",
                             bind_option(api)));
   }
-  return reach(bind);
+  const bool https = api != Api::status && !loaded->get_string(config::own_section, "tls_cert_file").empty();
+  auto server = reach(bind, https);
+  server.tls = tls();
+  return server;
 }
 
 Result<Session::Json> Session::call(const Request& request) {
   IMAGECACHE_TRY(const auto server, endpoint(request.api));
-  auto token = setting(options_.token, "OS_TOKEN");
-  if (token.empty()) token = "admin:" + project();
+  IMAGECACHE_TRY(const auto token, this->token());
   HttpRequest http{.method = request.method, .path = request.path, .headers = request.headers, .body = {}};
   http.headers.push_back("X-Auth-Token: " + token);
   if (request.body) http.body = request.body->dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -127,6 +192,12 @@ Result<Session::Json> Session::call(const Request& request) {
     if (error.code != Errc::unavailable) {
       return fail(error.code,
                   fmt::format("{} {} at {}: {}", request.method, request.path, server.to_string(), error.message));
+    }
+    if (server.base_url.starts_with("https:") && error.message.contains("SSL")) {
+      return fail(error.code,
+                  fmt::format("no TLS with the daemon at {}: {}; name its authority with --ca-file, its own "
+                              "name with --url https://NAME:PORT, and our certificate with --cert and --key",
+                              server.to_string(), error.message));
     }
     return fail(error.code,
                 fmt::format("cannot reach the daemon at {} ({}): {}; start it with 'cinder-image-cache serve "

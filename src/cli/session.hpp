@@ -21,6 +21,8 @@ struct CommonOptions {
   std::string url;  ///< instead of the configured address
   std::string project_id;
   std::string token;
+  Tls tls{};
+  bool quiet = false;
   Format format = Format::table;
 };
 
@@ -30,10 +32,11 @@ class Session {
  public:
   using Json = nlohmann::json;
 
-  Session(const CommonOptions& options, const Surroundings& surroundings)
+  Session(const CommonOptions& options, const Program& functions, const Surroundings& surroundings)
       : options_(options),
+        functions_(functions),
         surroundings_(surroundings),
-        output_(surroundings.out, options.format),
+        output_(surroundings.out, options.format, options.quiet),
         progress_(surroundings.err, surroundings.err_is_terminal) {}
 
   Output& output() { return output_; }
@@ -54,6 +57,16 @@ class Session {
   Result<Json> call(const Request& request);
   Result<Json> get(Api api, const std::string& path) { return call({.api = api, .path = path}); }
 
+  /// Whether the daemon is there to be asked. Its address may be one that cannot be known (port 0): not there, and why.
+  struct Presence {
+    bool there = false;
+    std::string why_not{};
+  };
+  Result<Presence> presence(Api api);
+  /// --url was given: no other address, and no other way, is meant.
+  bool has_url() const { return !options_.url.empty(); }
+  const OfflineFunction& offline() const { return functions_.offline; }
+
   /// The caller's project: --os-project-id, OS_PROJECT_ID, or "admin".
   std::string project() const;
   /// "/v3/{project}" + rest.
@@ -64,13 +77,19 @@ class Session {
 
  private:
   Result<Endpoint> endpoint(Api api);
+  /// As the options, the environment or the configuration have it; asked once.
+  Result<std::string> token();
+  std::optional<KeystoneLogin> login() const;
+  Tls tls() const;
   std::string setting(const std::string& option, const std::string& variable) const;
 
   const CommonOptions& options_;
+  const Program& functions_;
   const Surroundings& surroundings_;
   Output output_;
   Progress progress_;
   std::optional<config::Config> config_;
+  std::string token_;
 };
 
 /// The array in `answer`: itself, its member `name`, or its only member.

@@ -35,7 +35,7 @@ class CliTest : public ::testing::Test {
       served_.push_back(request);
       return 7;
     };
-    return cli::run(arguments, serve, surroundings);
+    return cli::run(arguments, {.serve = serve, .offline = offline_, .login = login_}, surroundings);
   }
 
   std::string write(const std::string& name, const std::string& text) const {
@@ -50,6 +50,8 @@ class CliTest : public ::testing::Test {
   std::filesystem::path directory_;
   std::map<std::string, std::string> environment_;
   bool terminal_ = false;
+  OfflineFunction offline_;
+  LoginFunction login_;
   std::vector<config::LoadRequest> served_;
 
  private:

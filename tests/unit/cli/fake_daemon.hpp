@@ -94,7 +94,8 @@ class FakeDaemon {
   void serve(int client) {
     std::string text;
     while (text.find("\r\n\r\n") == std::string::npos) {
-      if (!read_more(client, text)) return;
+      constexpr char tls_handshake = 0x16;
+      if (!read_more(client, text) || text[0] == tls_handshake) return;  // hangs up on who wants TLS
     }
     const auto end = text.find("\r\n\r\n");
     const auto first = text.find("\r\n");

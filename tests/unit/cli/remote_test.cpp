@@ -67,7 +67,7 @@ TEST_F(Remote, TheAddressComesFromTheConfigurationAndMayBeAUnixSocket) {
   EXPECT_THAT(out(), HasSubstr("| version | 1     |"));
   environment_["CINDER_IMAGE_CACHE_CONFIG"] = file;
   EXPECT_EQ(run({"images", "list"}), 0) << err();
-  EXPECT_THAT(status.lines(), ElementsAre("GET /v1/status"));
+  EXPECT_THAT(status.lines(), ElementsAre("GET /v1/status", "GET /v1/images?limit=1000"));
   EXPECT_THAT(image.lines(), ElementsAre("GET /v2/cache"));
 }
 

@@ -1,0 +1,15 @@
+// One process a state directory: the service, or a command that works without it.
+#pragma once
+
+#include <string>
+
+#include "base/fd.hpp"
+#include "imagecache/error.hpp"
+
+namespace imagecache::app {
+
+/// Makes the directory; the lock lives as long as the descriptor. Errc::conflict, with the process that has it, if
+/// another does.
+Result<base::Fd> lock_state(const std::string& state_path);
+
+}  // namespace imagecache::app
