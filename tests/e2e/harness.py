@@ -62,6 +62,14 @@ def sha512_of(path):
         return hashlib.file_digest(file, "sha512").hexdigest()
 
 
+def connect(url, timeout_s=PATIENCE_S, tls=None):
+    """A connection to the server of `url`; `tls` is the ssl.SSLContext for https."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout_s, context=tls)
+    return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+
+
 class Answer:
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
@@ -70,11 +78,13 @@ class Answer:
         return json.loads(self.body)
 
 
-def call(method, url, body=None, headers=None, timeout_s=PATIENCE_S):
+def call(method, url, body=None, headers=None, timeout_s=PATIENCE_S, token=None, tls=None):
     """One request, its whole answer; redirects are not followed and no status is an error."""
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+    connection = connect(url, timeout_s, tls)
     headers = dict(headers or {})
+    if token:
+        headers["X-Auth-Token"] = token
     if isinstance(body, (dict, list)):
         body = json.dumps(body).encode()
         headers.setdefault("Content-Type", "application/json")
@@ -84,13 +94,14 @@ def call(method, url, body=None, headers=None, timeout_s=PATIENCE_S):
         return Answer(answer.status, answer.headers, answer.read())
 
 
-def download(url, headers=None, stop_after_bytes=None):
+def download(url, headers=None, stop_after_bytes=None, token=None, tls=None):
     """(status, length, sha512) of a body that is not kept. `stop_after_bytes` hangs up early."""
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
+    connection = connect(url, tls=tls)
+    headers = dict(headers or {}, **({"X-Auth-Token": token} if token else {}))
     digest, length = hashlib.sha512(), 0
     with contextlib.closing(connection):
-        connection.request("GET", parts.path, headers=headers or {})
+        connection.request("GET", parts.path, headers=headers)
         answer = connection.getresponse()
         while data := answer.read(1 << 18):
             digest.update(data)
@@ -123,7 +134,15 @@ def at_once(count, work):
 
 
 def run_client(arguments, environment=None, timeout_s=PATIENCE_S):
-    """A command-line client; its standard output. The user's own OS_* variables are kept away from it.
+    """A command-line client that must succeed; its standard output."""
+    done = try_client(arguments, environment, timeout_s)
+    expect(done.returncode == 0, f"{' '.join(map(str, arguments))}: exit {done.returncode}: "
+                                 f"{(done.stderr or done.stdout).strip()[-400:]}")
+    return done.stdout
+
+
+def try_client(arguments, environment=None, timeout_s=PATIENCE_S):
+    """A command-line client: returncode, stdout, stderr. The user's own OS_* variables are kept away from it.
 
     Each call has a home of its own: glanceclient keeps the image schema in ~/.glanceclient, and with a multi-store glance
     its next call stumbles over it ("argument --stores: conflicting option string").
@@ -131,11 +150,60 @@ def run_client(arguments, environment=None, timeout_s=PATIENCE_S):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
     kept.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8", **(environment or {}))
     with tempfile.TemporaryDirectory(prefix="image-cache-e2e-home.") as home:
-        done = subprocess.run([str(a) for a in arguments], env={**kept, "HOME": home}, capture_output=True, text=True,
+        return subprocess.run([str(a) for a in arguments], env={**kept, "HOME": home}, capture_output=True, text=True,
                               timeout=timeout_s, stdin=subprocess.DEVNULL)
-    expect(done.returncode == 0, f"{' '.join(map(str, arguments))}: exit {done.returncode}: "
-                                 f"{(done.stderr or done.stdout).strip()[-400:]}")
-    return done.stdout
+
+
+class Keystone:
+    """Debian's keystone on keystone.sh, with the users and projects that it names."""
+
+    PROJECTS = {"admin": "admin", "member": "project-a", "reader": "project-a", "other": "project-b",
+                "glance": "service", "imagecache": "service"}
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.url = ""
+
+    def start(self):
+        subprocess.run([HERE / "keystone.sh", "start", self.folder], check=True)
+        self.url = (self.folder / "url").read_text().strip()
+        self.ids = json.loads((self.folder / "ids.json").read_text())
+
+    def stop(self):
+        subprocess.run([HERE / "keystone.sh", "stop", self.folder], check=True)
+
+    def token(self, user):
+        """A new token of this user in the user's project."""
+        default = {"id": "default"}
+        identity = {"methods": ["password"], "password": {"user": {"name": user, "domain": default, "password": "secret"}}}
+        scope = {"project": {"name": self.PROJECTS[user], "domain": default}}
+        made = call("POST", self.url + "/v3/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
+        expect_equal(made.status, 201, f"the status of {user}'s token")
+        return made.headers["X-Subject-Token"]
+
+    def revoke(self, token):
+        gone = call("DELETE", self.url + "/v3/auth/tokens", headers={"X-Subject-Token": token}, token=self.token("admin"))
+        expect_equal(gone.status, 204, "the status of a token's revocation")
+
+    def ending(self, token, in_s):
+        """The same token, but it ends so many seconds from now (or has ended): sealed with keystone's own key.
+
+        A fernet token is its payload [version, user, methods, project, expires_at, audit ids], and keystone's shortest
+        lifetime for all tokens would be too long for one test and too short for another.
+        """
+        from cryptography.fernet import Fernet, MultiFernet
+        import msgpack
+        keys = sorted((self.folder / "fernet").iterdir(), key=lambda path: int(path.name), reverse=True)
+        fernet = MultiFernet([Fernet(path.read_text()) for path in keys])
+        payload = msgpack.unpackb(fernet.decrypt(token + "=" * (-len(token) % 4)))
+        expect_equal((payload[0], len(payload)), (2, 6), "the version and length of a project's fernet token")
+        payload[4] = float(int(time.time() + in_s))
+        return fernet.encrypt(msgpack.packb(payload)).rstrip(b"=").decode()
+
+    def client(self, user):
+        """The environment in which a command-line client is this user."""
+        return {"OS_AUTH_URL": self.url + "/v3", "OS_IDENTITY_API_VERSION": "3", "OS_USERNAME": user, "OS_PASSWORD": "secret",
+                "OS_PROJECT_NAME": self.PROJECTS[user], "OS_USER_DOMAIN_ID": "default", "OS_PROJECT_DOMAIN_ID": "default"}
 
 
 class Glance:
@@ -145,42 +213,54 @@ class Glance:
         self.folder = folder
         self.url = ""
 
-    def start(self, cache_dir=None):
+    def start(self, cache_dir=None, driver=None, keystone=None, policy=(), norange=False):
         environment = dict(os.environ)
+        arguments = [HERE / "glance.sh", "start", self.folder]
         if cache_dir:
             environment["GLANCE_CACHE_DIR"] = str(cache_dir)
-        arguments = [HERE / "glance.sh", "start", self.folder] + (["--cache"] if cache_dir else [])
-        subprocess.run(arguments, env=environment, check=True)
+            arguments += ["--cache", "--driver", driver or "sqlite"]
+        if keystone:
+            arguments += ["--keystone", keystone]
+        for line in policy:
+            arguments += ["--policy", line]
+        subprocess.run(arguments + (["--norange"] if norange else []), env=environment, check=True)
         self.url = (self.folder / "url").read_text().strip()
 
     def stop(self):
         subprocess.run([HERE / "glance.sh", "stop", self.folder], check=True)
 
 
-def register_image(url, name, disk_format, path=None, **properties):
+def register_image(url, name, disk_format, path=None, token=None, **properties):
     """An image through the image API at `url`; with `path`, its data too. Returns its id."""
     made = call("POST", url + "/v2/images",
-                {"name": name, "disk_format": disk_format, "container_format": "bare", **properties})
+                {"name": name, "disk_format": disk_format, "container_format": "bare", **properties}, token=token)
     expect_equal(made.status, 201, f"POST /v2/images ({made.body[:200]!r}), its status")
     image_id = made.json()["id"]
     if path is not None:
         with open(path, "rb") as data:
             put = call("PUT", f"{url}/v2/images/{image_id}/file", data,
-                       {"Content-Type": "application/octet-stream", "Content-Length": str(os.path.getsize(path))})
+                       {"Content-Type": "application/octet-stream", "Content-Length": str(os.path.getsize(path))}, token=token)
         expect_equal(put.status, 204, f"PUT of the image's data ({put.body[:200]!r}), its status")
     return image_id
 
 
 class CountingProxy:
-    """Stands between our daemon and glance, changes nothing, and counts the image bytes that leave glance."""
+    """Stands between our daemon and glance, changes nothing, and counts the image bytes that leave glance.
+
+    Unless a case asks: held() keeps an image's bytes back after so many, and cut() breaks one answer off.
+    """
 
     FILE = re.compile(r"^/v2/images/([^/]+)/file$")
     HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "te", "trailer", "upgrade"}
 
-    def __init__(self):
+    def __init__(self, tls=None):
+        """`tls`: an ssl.SSLContext to be an https server with."""
         self.target = ""
         self.body_bytes = {}  # image id -> bytes of GET …/file
+        self.file_tokens = {}  # image id -> X-Auth-Token of each GET …/file that brought bytes
         self.requests = 0
+        self._holds = {}  # image id -> (bytes that may pass, threading.Event)
+        self._cuts = {}  # image id -> bytes after which the next answer ends
         self._lock = threading.Lock()
         outer = self
 
@@ -197,7 +277,10 @@ class CountingProxy:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls:
+            # The handshake is the connection's thread's to make: one who does not make it must not stop the others.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self):
@@ -208,10 +291,39 @@ class CountingProxy:
         with self._lock:
             return self.body_bytes.get(image_id, 0)
 
+    def tokens_of(self, image_id):
+        with self._lock:
+            return list(self.file_tokens.get(image_id, []))
+
+    @contextlib.contextmanager
+    def held(self, image_id, after_bytes=0):
+        """Until release() or the end of the block, no answer with this image's bytes goes beyond `after_bytes` of its body."""
+        go = threading.Event()
+        with self._lock:
+            self._holds[image_id] = (after_bytes, go)
+        try:
+            yield
+        finally:
+            self.release(image_id)
+
+    def release(self, image_id):
+        with self._lock:
+            _, go = self._holds.pop(image_id, (0, None))
+        if go:
+            go.set()
+
+    def cut(self, image_id, after_bytes):
+        """The next answer with this image's bytes breaks off after so many."""
+        with self._lock:
+            self._cuts[image_id] = after_bytes
+
     def _request_body(self, handler):
         if "chunked" in handler.headers.get("Transfer-Encoding", "").lower():
-            while size := int(handler.rfile.readline().split(b";")[0], 16):
-                yield handler.rfile.read(size)
+            while size := self._chunk_size(handler.rfile.readline()):
+                data = handler.rfile.read(size)
+                yield data
+                if len(data) < size:
+                    raise ConnectionError("the request's body broke off")
                 handler.rfile.readline()
             handler.rfile.readline()
         else:
@@ -219,6 +331,14 @@ class CountingProxy:
             while left and (data := handler.rfile.read(min(left, 1 << 18))):
                 left -= len(data)
                 yield data
+            if left:
+                raise ConnectionError("the request's body broke off")
+
+    @staticmethod
+    def _chunk_size(line):
+        if not line.endswith(b"\n"):
+            raise ConnectionError("the request's body broke off")
+        return int(line.split(b";")[0], 16)
 
     def forward(self, handler):
         parts = urllib.parse.urlsplit(self.target)
@@ -235,13 +355,13 @@ class CountingProxy:
             upstream.request(handler.command, handler.path, self._request_body(handler) if has_body else None, headers,
                              encode_chunked=chunked)
             answer = upstream.getresponse()
-            self._reply(handler, answer, match)
+            self._reply(handler, answer, match[1] if match and answer.status in (200, 206) else None)
         except (OSError, http.client.HTTPException):
             handler.close_connection = True
         finally:
             upstream.close()
 
-    def _reply(self, handler, answer, match):
+    def _reply(self, handler, answer, image_id):
         handler.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():
             if name.lower() not in self.HOP_BY_HOP:
@@ -251,22 +371,51 @@ class CountingProxy:
         if chunked:
             handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
-        while data := answer.read1(1 << 18):
-            if match:
+        cut_at, passed = None, 0
+        if image_id:
+            with self._lock:
+                cut_at = self._cuts.pop(image_id, None)
+                self.file_tokens.setdefault(image_id, []).append(handler.headers.get("X-Auth-Token"))
+        while data := answer.read1(self._allowed(image_id, passed, cut_at)):
+            if image_id:
                 with self._lock:
-                    self.body_bytes[match[1]] = self.body_bytes.get(match[1], 0) + len(data)
+                    self.body_bytes[image_id] = self.body_bytes.get(image_id, 0) + len(data)
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(data), data) if chunked else data)
+            passed += len(data)
+            if passed == cut_at:
+                handler.close_connection = True
+                return
         # A body that broke off must break off for the daemon too.
         if answer.length:
             handler.close_connection = True
         elif chunked:
             handler.wfile.write(b"0\r\n\r\n")
 
+    def _allowed(self, image_id, passed, cut_at):
+        """How many bytes the next read may have: up to where a case wants to hold or to cut; waits while it holds."""
+        allowed = 1 << 18
+        if image_id:
+            with self._lock:
+                after, go = self._holds.get(image_id, (None, None))
+            if go and passed >= after:
+                go.wait(PATIENCE_S)
+            elif go:
+                allowed = min(allowed, after - passed)
+            if cut_at is not None:
+                allowed = min(allowed, cut_at - passed)
+        return allowed
+
 
 class Daemon:
-    """Our daemon with both caches on, everything it keeps in `folder`."""
+    """Our daemon with both caches on, everything it keeps in `folder`.
 
-    def __init__(self, binary, folder, origin, volume_dir=None, image_cache_dir=None, extra_default="", extra_own=""):
+    `flavor` is Glance's ([paste_deploy]); with keystone in it `keystone` is the Keystone whose tokens count. `more` is added
+    to the end of the configuration file, `extra_default` and `extra_own` to its sections DEFAULT and image_cache_service.
+    `scheme` is https where `extra_own` sets tls_cert_file.
+    """
+
+    def __init__(self, binary, folder, origin, volume_dir=None, image_cache_dir=None, extra_default="", extra_own="",
+                 flavor="cachemanagement", keystone=None, more="", scheme="http"):
         self.binary, self.folder = binary, folder
         self.volume_dir = volume_dir or folder / "volumes"
         self.image_cache_dir = image_cache_dir or folder / "image-cache"
@@ -274,14 +423,15 @@ class Daemon:
             path.mkdir(parents=True, exist_ok=True)
         self.config = folder / "cinder.conf"
         image_port, volume_port, status_port = free_port(), free_port(), free_port()
-        self.image_url = f"http://127.0.0.1:{image_port}"
-        self.volume_root = f"http://127.0.0.1:{volume_port}"
+        self.image_url = f"{scheme}://127.0.0.1:{image_port}"
+        self.volume_root = f"{scheme}://127.0.0.1:{volume_port}"
         self.volume_url = self.volume_root + "/v3/admin"
         self.status_url = f"http://127.0.0.1:{status_port}"
         self.process = None
+        self.inherited = []  # listening sockets (image API, volume API, status) that start() hands over as systemd does
         self.config.write_text(f"""\
 [DEFAULT]
-auth_strategy = noauth
+auth_strategy = {"keystone" if keystone else "noauth"}
 image_cache_dir = {self.image_cache_dir}
 image_cache_max_size = 10737418240
 image_conversion_dir = {folder}/conversion
@@ -304,13 +454,40 @@ status_bind = 127.0.0.1:{status_port}
 origin = {origin}
 state_path = {folder}/state
 {extra_own}
+[paste_deploy]
+flavor = {flavor}
+{self.credentials(keystone) if keystone else ""}
+{more}
 """)
 
+    @staticmethod
+    def credentials(keystone):
+        """How the daemon asks Keystone: about each token each time, so that a revoked one is one at once."""
+        ours = f"""auth_url = {keystone.url}
+auth_type = password
+username = imagecache
+password = secret
+project_name = service
+user_domain_id = default
+project_domain_id = default
+"""
+        return f"""[keystone_authtoken]
+www_authenticate_uri = {keystone.url}
+token_cache_time = -1
+{ours}[service_user]
+send_service_user_token = true
+{ours}"""
+
     def start(self):
-        log = open(self.folder / "daemon.log", "ab")
-        self.process = subprocess.Popen([self.binary, "serve", "--config-file", self.config], stdout=log, stderr=log,
-                                        stdin=subprocess.DEVNULL)
-        log.close()
+        arguments, numbers = [self.binary, "serve", "--config-file", self.config], [each.fileno() for each in self.inherited]
+        if numbers:
+            # sd_listen_fds(3): from descriptor 3 on, for the process that LISTEN_PID names. exec keeps the number.
+            expect(min(numbers) > 9, "the sockets to hand over have numbers that the shell needs")
+            moves = " ".join(f"{3 + place}<&{number} {number}<&-" for place, number in enumerate(numbers))
+            names = "LISTEN_FDNAMES=image_api:volume_api:status"
+            arguments = ["bash", "-c", f'exec {moves}; LISTEN_PID=$$ LISTEN_FDS={len(numbers)} {names} exec "$0" "$@"', *arguments]
+        with open(self.folder / "daemon.log", "ab") as log:
+            self.process = subprocess.Popen(arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, pass_fds=numbers)
 
         def answers():
             expect(self.process.poll() is None, f"the daemon ended at start with {self.process.poll()}: {self.last_words()}")
