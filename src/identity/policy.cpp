@@ -209,12 +209,21 @@ struct Policy::Impl {
     }
     if (!undefined.empty())
       warnings.push_back(fmt::format("rules {} call a rule that is not defined", fmt::join(undefined, ", ")));
-    // What calls nothing that is left cannot be in a circle; take it away until nothing goes.
-    bool changed = true;
-    while (changed) {
-      changed = std::erase_if(calls, [&](const auto& item) {
-                  return std::ranges::none_of(item.second, [&](const auto& other) { return calls.contains(other); });
-                }) > 0;
+    // What calls nothing that is left cannot be in a circle: take it away, and then look at those who called it.
+    std::map<std::string, std::vector<std::string>> callers;
+    std::vector<std::string> harmless;
+    for (auto& [name, called] : calls) {
+      std::erase_if(called, [&](const auto& other) { return !rules.contains(other); });
+      for (const auto& other : called) callers[other].push_back(name);
+      if (called.empty()) harmless.push_back(name);
+    }
+    while (!harmless.empty()) {
+      const std::string gone = std::move(harmless.back());
+      harmless.pop_back();
+      calls.erase(gone);
+      for (const auto& caller : callers[gone]) {
+        if (auto& called = calls[caller]; called.erase(gone) > 0 && called.empty()) harmless.push_back(caller);
+      }
     }
     std::vector<std::string> circular;
     for (const auto& [name, called] : calls) circular.push_back(name);

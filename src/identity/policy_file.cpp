@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
+#include <sstream>
 
 #include "base/fd.hpp"
 #include "base/text.hpp"
@@ -18,6 +21,32 @@ namespace {
 
 // A comment behind the content: if a quote was left open, as in a file that was cut short, it ends up in a value.
 constexpr std::string_view sentinel = "end of the policy file, which a closed quote hides";
+
+/// Hears where documents begin and nothing else.
+class DocumentStarts final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override { line = mark.line + 1; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+  int line = 0;
+};
+
+/// Load() stops without a word at what it does not understand behind a document, and LoadAll() finds one more there for
+/// ever.
+std::optional<int> line_of_second_document(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentStarts starts;
+  if (!parser.HandleNextDocument(starts) || !parser.HandleNextDocument(starts)) return std::nullopt;
+  return starts.line;
+}
 
 class Reader {
  public:
@@ -117,13 +146,11 @@ Result<std::vector<NamedRule>> parse_policy_file(std::string_view content, const
   if (nlohmann::json::accept(text)) std::ranges::replace(text, '\t', ' ');
   text.append("\n# ").append(sentinel).append("\n");
   try {
-    const auto documents = YAML::LoadAll(text);
-    if (documents.size() > 1) {
+    if (const auto line = line_of_second_document(text)) {
       return fail(Errc::invalid_argument,
-                  fmt::format("{}:{}: a second document: a policy file has one", name, documents[1].Mark().line + 1));
+                  fmt::format("{}:{}: a second document, or no YAML: a policy file is one document", name, *line));
     }
-    if (documents.empty()) return std::vector<NamedRule>{};
-    return Reader(text, name).read(documents[0]);
+    return Reader(text, name).read(YAML::Load(text));
   } catch (const YAML::Exception& e) {
     return fail(Errc::invalid_argument, fmt::format("{}:{}: {}", name, e.mark.line + 1, e.msg));
   } catch (const std::exception& e) {

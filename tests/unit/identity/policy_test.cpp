@@ -1,6 +1,7 @@
 // The files a policy comes from, what is said of bad ones, and the defaults behind them.
 #include "identity/policy.hpp"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -141,7 +142,9 @@ TEST_F(PolicyFiles, AMistakeIsNamedWithFileAndLine) {
   EXPECT_THAT(mistake("a: false\n"), HasSubstr("policy.yaml:1: rule 'a' is false"));
   EXPECT_THAT(mistake("a: [[[x]]]\n"), HasSubstr("policy.yaml:1: a check in a list"));
   EXPECT_THAT(mistake("- a\n- b\n"), HasSubstr("policy.yaml:1: a policy file is a mapping"));
-  EXPECT_THAT(mistake("a: role:x\n---\nb: role:x\n"), HasSubstr("policy.yaml:3: a second document"));
+  EXPECT_THAT(mistake("a: role:x\n---\nb: role:x\n"), HasSubstr("policy.yaml:2: a second document"));
+  EXPECT_THAT(mistake(","), HasSubstr("policy.yaml:1: a second document, or no YAML"));
+  EXPECT_THAT(mistake("{a: role:x}\n}\nb: role:y\n"), HasSubstr("policy.yaml:2: "));
   EXPECT_THAT(mistake("a: &x role:x\n<<: {b: c}\n"), HasSubstr("policy.yaml:2: merge keys"));
   EXPECT_THAT(mistake("a: !!binary aGk=\n"), HasSubstr("policy.yaml:1: rule 'a': the tag"));
   EXPECT_THAT(mistake("{\n\t\"a\": \"role:x\",\n\t\"b\": 7\n}\n"), HasSubstr("policy.yaml:3: rule 'b' is 7"));
@@ -186,6 +189,15 @@ TEST_F(PolicyFiles, RulesInACircleDenyWithoutHarmAndAreNamed) {
   EXPECT_FALSE(policy.allows("b", admin_));
   EXPECT_TRUE(policy.allows("self", admin_));
   EXPECT_THAT(policy.warnings(), ElementsAre(HasSubstr("rules a, b, fine, self call each other in a circle")));
+}
+
+TEST_F(PolicyFiles, ManyRulesInAChainAreLoadedInNoTime) {
+  std::string content;
+  for (int i = 0; i < 20000; ++i) content += fmt::format("r{:05}: rule:r{:05}\n", i, i + 1);
+  const auto policy = parse(content + "r20000: '@'\n");
+  EXPECT_TRUE(policy.allows("r19900", admin_));
+  EXPECT_FALSE(policy.allows("r00000", admin_));  // deeper than any rule may go
+  EXPECT_THAT(policy.warnings(), IsEmpty());
 }
 
 TEST_F(PolicyFiles, RulesThatMultiplyEachOthersWorkEnd) {
