@@ -1,138 +1,219 @@
-// /v2/cache, as Glance's API has it since 2.14, and its two newer calls.
+#include "api/cache_management.hpp"
+
+#include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <utility>
 
-#include "api/images.hpp"
+#include "api/authenticate.hpp"
+#include "api/glance_answers.hpp"
 #include "base/text.hpp"
 
 namespace imagecache::api {
 namespace {
 
-using image_cache::ImageCache;
+constexpr std::string_view root = "/v2/cache";
 
-http::Response json_response(const nlohmann::json& body, const base::RequestContext& context) {
-  return {.status = 200,
-          .headers = {{"Content-Type", "application/json"}, {"X-Openstack-Request-Id", context.request_id}},
-          .body = body.dump()};
+/// What a policy rule may compare: the image as glance-api's own target has it.
+identity::PolicyTarget target_of(const origin::ImageInfo& info) {
+  identity::PolicyTarget target{{"image_id", info.id},          {"name", info.name},        {"status", info.status},
+                                {"owner", info.owner},          {"project_id", info.owner}, {"tenant", info.owner},
+                                {"visibility", info.visibility}};
+  for (const auto& [name, value] : info.properties) target.emplace(name, value);
+  return target;
 }
 
-http::Response empty_response(unsigned status, const base::RequestContext& context) {
-  return {.status = status,
-          .headers = {{"Content-Type", "text/html; charset=UTF-8"}, {"X-Openstack-Request-Id", context.request_id}},
-          .body = {}};
-}
-
-http::Response method_not_allowed(std::string_view allow, const base::RequestContext& context) {
-  auto response = glance_error(405, "The method is not allowed for this resource.", context);
-  response.headers.emplace_back("Allow", allow);
-  return response;
-}
-
-http::Response failed(const Error& error, const base::RequestContext& context) {
-  return glance_error(glance_status(error.code), error.message, context);
-}
-
-http::Response list(const ImageCache& cache, const base::RequestContext& context) {
-  nlohmann::json cached = nlohmann::json::array();
-  for (const auto& image : cache.list()) {
-    cached.push_back({{"image_id", image.image_id},
-                      {"hits", image.hits},
-                      {"last_accessed", image.last_accessed},
-                      {"last_modified", image.last_modified},
-                      {"size", image.size_bytes}});
-  }
-  return json_response({{"cached_images", cached}, {"queued_images", cache.queued()}}, context);
-}
-
-base::Task<http::Response> clear(std::string target, ImageCache& cache, const base::RequestContext& context) {
-  target = base::to_lower(target);
-  if (!target.empty() && target != "cache" && target != "queue") {
-    co_return glance_error(400, "If provided 'x-image-cache-clear-target' must be 'cache', 'queue' or empty string.",
-                           context);
-  }
-  if (target != "queue") {
-    if (auto removed = co_await cache.remove_all(); !removed) co_return failed(removed.error(), context);
-  }
-  if (target != "cache") {
-    if (auto removed = co_await cache.unqueue_all(); !removed) co_return failed(removed.error(), context);
-  }
-  co_return empty_response(204, context);
-}
-
-base::Task<http::Response> queue(std::string id, ImageCache& cache, const base::RequestContext& context) {
-  const auto info = co_await cache.describe(id, context);
-  if (!info) co_return failed(info.error(), context);
-  if (info->status != "active") {
-    co_return glance_error(400, "Only images with status active can be targeted for queueing", context);
-  }
-  if (auto queued = co_await cache.queue(id, context); !queued) co_return failed(queued.error(), context);
-  co_return empty_response(202, context);
-}
-
-base::Task<http::Response> remove(std::string id, ImageCache& cache, const base::RequestContext& context) {
-  const auto queued = cache.queued();
-  const bool known = cache.is_cached(id) || std::ranges::find(queued, id) != queued.end();
-  if (!known) {
-    if (const auto info = co_await cache.describe(id, context); !info) co_return failed(info.error(), context);
-  }
-  if (auto removed = co_await cache.remove(id); !removed) co_return failed(removed.error(), context);
-  if (auto removed = co_await cache.unqueue(id); !removed) co_return failed(removed.error(), context);
-  co_return empty_response(204, context);
-}
-
-base::Task<http::Response> prune(ImageCache& cache, const base::RequestContext& context) {
-  const auto removed = co_await cache.prune();
-  if (!removed) co_return failed(removed.error(), context);
-  co_return json_response({{"total_files_pruned", removed->files}, {"total_bytes_pruned", removed->bytes}}, context);
-}
-
-base::Task<http::Response> clean(ImageCache& cache, const base::RequestContext& context) {
-  const auto removed = co_await cache.clean();
-  co_return removed ? empty_response(200, context) : failed(removed.error(), context);
+bool has_body(const http::Exchange& exchange) {
+  const auto length = base::parse_unsigned(exchange.header("Content-Length"));
+  return length.value_or(0) > 0 || !exchange.header("Transfer-Encoding").empty();
 }
 
 }  // namespace
 
-base::Task<bool> handle_cache_management(http::Exchange& exchange, std::string_view path, ImageCache& cache,
-                                         const identity::Authenticator& authenticator) {
-  constexpr std::string_view root = "/v2/cache";
-  if (path != root && !path.starts_with("/v2/cache/")) co_return false;
-  const auto who = authenticator.authenticate(
-      {.auth_token = exchange.header("X-Auth-Token"), .request_id = exchange.header("X-Openstack-Request-Id")});
-  const base::RequestContext context = who ? *who : image_context(exchange);
-  const std::string_view method = exchange.method();
-  const std::string rest(path.size() > root.size() ? path.substr(root.size() + 1) : "");
+Json cached_images_view(const image_cache::ImageCache& cache) {
+  Json images = Json::array();
+  for (const auto& image : cache.list()) {
+    images.push_back(Json{{"image_id", image.image_id},
+                          {"hits", image.hits},
+                          {"last_accessed", image.last_accessed},
+                          {"last_modified", image.last_modified},
+                          {"size", image.size_bytes}});
+  }
+  return images;
+}
+
+bool is_image_id(std::string_view id) {
+  return base::is_uuid(id);
+}
+
+CacheManagement::CacheManagement(Options options, image_cache::ImageCache& cache,
+                                 const identity::Authenticator& authenticator, const identity::Policy& policy,
+                                 base::BlockingPool& pool)
+    : options_(options), cache_(cache), authenticator_(authenticator), policy_(policy), pool_(pool) {}
+
+base::Task<bool> CacheManagement::handle(http::Exchange& exchange, std::string path) {
+  const bool ours = path == root || path.starts_with("/v2/cache/");
+  const bool legacy = options_.legacy && is_legacy(exchange.method(), path);
+  if (!ours && !legacy) co_return false;
+  if (!options_.enabled && !options_.answers_when_disabled) co_return false;
+  auto who = co_await authenticate(authenticator_, pool_, exchange);
   http::Response response;
-  if (!who) {
-    response = failed(who.error(), context);
-  } else if (!context.is_admin) {
-    response = glance_error(403, "You are not authorized to manage the image cache.", context);
-  } else if (path == root) {
-    if (method == "GET") {
-      response = list(cache, context);
-    } else if (method == "DELETE") {
-      response = co_await clear(std::string(exchange.header("x-image-cache-clear-target")), cache, context);
-    } else {
-      response = method_not_allowed("GET, DELETE", context);
-    }
-  } else if (rest == "prune" || rest == "clean") {
-    if (method != "POST") {
-      response = method_not_allowed("POST", context);
-    } else {
-      response = rest == "prune" ? co_await prune(cache, context) : co_await clean(cache, context);
-    }
-  } else if (!base::is_safe_name(rest)) {
-    response = glance_error(404, "The resource could not be found.", context);
-  } else if (method == "PUT") {
-    response = co_await queue(rest, cache, context);
-  } else if (method == "DELETE") {
-    response = co_await remove(rest, cache, context);
+  if (who) {
+    Call call{.exchange = exchange, .who = std::move(*who)};
+    response = ours ? co_await answer(call, std::move(path)) : co_await answer_legacy(call, std::move(path));
   } else {
-    response = method_not_allowed("DELETE, PUT", context);
+    response = co_await refuse_stranger(who.error(), exchange);
   }
   static_cast<void>(co_await exchange.respond(std::move(response)));
   co_return true;
+}
+
+CacheManagement::Answer CacheManagement::refuse_stranger(const Error& error, const http::Exchange& exchange) const {
+  const base::RequestContext context = image_context(exchange);
+  if (error.code == Errc::unauthenticated) {
+    co_return glance_unauthorized(authenticator_.challenge(), exchange, context);
+  }
+  // Whoever it is: Keystone cannot be asked at the moment.
+  co_return glance_error(error.code == Errc::forbidden ? 403 : 503, error.message, exchange, context);
+}
+
+http::Response CacheManagement::forbidden(const Call& call, std::string_view policy) const {
+  return glance_error(403, fmt::format("You are not authorized to complete {} action.", policy), call.exchange,
+                      call.who);
+}
+
+http::Response CacheManagement::disabled(const Call& call) const {
+  return glance_error(404, "Caching via API is not supported at this site.", call.exchange, call.who);
+}
+
+CacheManagement::Answer CacheManagement::answer(Call& call, std::string path) {
+  if (path == root) co_return co_await answer_whole(call);
+  std::string rest = path.substr(root.size() + 1);
+  const std::string_view method = call.exchange.method();
+  if (rest == "clean" || rest == "prune") {
+    if (method != "POST") co_return glance_wrong_method("POST", call.exchange, call.who);
+    co_return co_await run(call, rest == "clean" ? "cache_clean" : "cache_prune", rest);
+  }
+  constexpr std::string_view nodes = "nodes/";
+  if (rest.starts_with(nodes) && rest.find('/', nodes.size()) == std::string::npos && rest.size() > nodes.size()) {
+    if (method != "GET") co_return glance_wrong_method("GET", call.exchange, call.who);
+    co_return co_await run(call, "list_cached_nodes", "nodes");
+  }
+  if (rest.empty() || rest.find('/') != std::string::npos) {
+    co_return glance_error(404, "The resource could not be found.", call.exchange, call.who);
+  }
+  co_return co_await answer_one(call, std::move(rest));
+}
+
+CacheManagement::Answer CacheManagement::answer_whole(Call& call) {
+  const std::string_view method = call.exchange.method();
+  if (method != "GET" && method != "DELETE") co_return glance_wrong_method("GET, DELETE", call.exchange, call.who);
+  const std::string_view policy = method == "GET" ? "cache_list" : "cache_delete";
+  if (method == "GET" && has_body(call.exchange)) {
+    co_return glance_error(400, "A request for the list of cached images has no body.", call.exchange, call.who);
+  }
+  if (!policy_.allows(policy, call.who)) co_return forbidden(call, policy);
+  if (!options_.enabled) co_return disabled(call);
+  co_return method == "GET" ? co_await list(call) : co_await clear(call);
+}
+
+CacheManagement::Answer CacheManagement::answer_one(Call& call, std::string id) {
+  const std::string_view method = call.exchange.method();
+  if (method != "PUT" && method != "DELETE") co_return glance_wrong_method("DELETE, PUT", call.exchange, call.who);
+  if (!is_image_id(id)) {
+    co_return glance_error(404, fmt::format("Image {} not found.", id), call.exchange, call.who);
+  }
+  id = base::to_lower(id);
+  co_return method == "PUT" ? co_await queue(call, std::move(id)) : co_await remove(call, std::move(id));
+}
+
+CacheManagement::Answer CacheManagement::run(Call& call, std::string_view policy, std::string_view what) {
+  if (!policy_.allows(policy, call.who)) co_return forbidden(call, policy);
+  if (!options_.enabled) co_return disabled(call);
+  if (what == "nodes") {
+    co_return glance_error(409, "Which nodes hold an image is known only where image_cache_driver is centralized_db.",
+                           call.exchange, call.who);
+  }
+  const auto removed = what == "clean" ? co_await cache_.clean() : co_await cache_.prune();
+  if (!removed) co_return glance_error(removed.error(), call.exchange, call.who);
+  if (what == "clean") co_return glance_empty(200, call.who);
+  co_return glance_json(Json{{"total_files_pruned", removed->files}, {"total_bytes_pruned", removed->bytes}}, call.who);
+}
+
+CacheManagement::Answer CacheManagement::list(Call& call) {
+  // Both read what the cache holds in memory, but for the queue, which is a directory.
+  auto read = [&cache = cache_]() -> Result<std::pair<Json, std::vector<std::string>>> {
+    return std::pair(cached_images_view(cache), cache.queued());
+  };
+  auto lists = co_await base::offload(pool_, read);
+  if (!lists) co_return glance_error(lists.error(), call.exchange, call.who);
+  co_return glance_json(Json{{"cached_images", std::move(lists->first)}, {"queued_images", lists->second}}, call.who);
+}
+
+CacheManagement::Answer CacheManagement::clear(Call& call) {
+  const std::string target = base::to_lower(call.exchange.header("x-image-cache-clear-target"));
+  if (!target.empty() && target != "cache" && target != "queue") {
+    co_return glance_error(400, "If provided 'x-image-cache-clear-target' must be 'cache', 'queue' or empty string.",
+                           call.exchange, call.who);
+  }
+  if (target != "queue") {
+    if (auto removed = co_await cache_.remove_all(); !removed) {
+      co_return glance_error(removed.error(), call.exchange, call.who);
+    }
+  }
+  if (target != "cache") {
+    if (auto removed = co_await cache_.unqueue_all(); !removed) {
+      co_return glance_error(removed.error(), call.exchange, call.who);
+    }
+  }
+  co_return glance_empty(204, call.who);
+}
+
+CacheManagement::Answer CacheManagement::queue(Call& call, std::string id) {
+  const auto info = co_await cache_.describe(id, call.who);
+  if (!info) {
+    if (info.error().code != Errc::not_found) co_return glance_error(info.error(), call.exchange, call.who);
+    co_return glance_error(404, fmt::format("Image {} not found.", id), call.exchange, call.who);
+  }
+  if (!policy_.allows("cache_image", call.who, target_of(*info))) co_return forbidden(call, "cache_image");
+  if (!options_.enabled) co_return disabled(call);
+  if (info->status != "active") {
+    co_return glance_error(400, "Only images with status active can be targeted for queueing", call.exchange, call.who);
+  }
+  if (auto queued = co_await cache_.queue(std::move(id), call.who); !queued) {
+    co_return glance_error(queued.error(), call.exchange, call.who);
+  }
+  co_return glance_empty(202, call.who);
+}
+
+bool CacheManagement::is_known(const std::string& id) const {
+  if (cache_.is_cached(id)) return true;
+  const auto queued = cache_.queued();
+  return std::ranges::find(queued, id) != queued.end();
+}
+
+CacheManagement::Answer CacheManagement::remove(Call& call, std::string id) {
+  identity::PolicyTarget target;
+  if (const auto info = co_await cache_.describe(id, call.who)) {
+    target = target_of(*info);
+  } else if (info.error().code != Errc::not_found) {
+    co_return glance_error(info.error(), call.exchange, call.who);
+  } else {
+    // An image that is no more may still be here, and is to be got rid of.
+    auto look = [this, id]() -> Result<bool> { return is_known(id); };
+    const auto known = co_await base::offload(pool_, look);
+    if (!known) co_return glance_error(known.error(), call.exchange, call.who);
+    if (!*known) co_return glance_error(404, fmt::format("Image {} not found.", id), call.exchange, call.who);
+  }
+  if (!policy_.allows("cache_delete", call.who, target)) co_return forbidden(call, "cache_delete");
+  if (!options_.enabled) co_return disabled(call);
+  if (auto removed = co_await cache_.remove(id); !removed) {
+    co_return glance_error(removed.error(), call.exchange, call.who);
+  }
+  if (auto removed = co_await cache_.unqueue(id); !removed) {
+    co_return glance_error(removed.error(), call.exchange, call.who);
+  }
+  co_return glance_empty(204, call.who);
 }
 
 }  // namespace imagecache::api

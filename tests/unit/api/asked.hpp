@@ -1,0 +1,49 @@
+// A request that is only looked at: nobody answers it.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "http/head.hpp"
+#include "http/server.hpp"
+
+namespace imagecache::api::test {
+
+class Asked final : public http::Exchange {
+ public:
+  explicit Asked(std::string method, std::vector<http::Header> headers, std::string target = "/")
+      : method_(std::move(method)), target_(std::move(target)), headers_(std::move(headers)) {}
+
+  std::string_view method() const override { return method_; }
+  std::string_view target() const override { return target_; }
+  std::string_view path() const override { return target_; }
+  std::string_view query() const override { return {}; }
+  std::string_view header(std::string_view name) const override {
+    for (const auto& [other, value] : headers_) {
+      if (http::equals_ignoring_case(other, name)) return value;
+    }
+    return {};
+  }
+  std::vector<http::Header> headers() const override { return headers_; }
+  std::string_view peer() const override { return "127.0.0.1"; }
+  base::Task<Result<std::string>> read_body() override { co_return std::string(); }
+  bool answered() const override { return false; }
+  std::uint64_t body_bytes_sent() const override { return 0; }
+  base::Task<Result<void>> respond(http::Response) override { co_return nobody(); }
+  base::Task<Result<void>> respond_file(http::Response, int, std::uint64_t, std::optional<std::uint64_t>,
+                                        http::WaitAvailable) override {
+    co_return nobody();
+  }
+  base::Task<Result<unsigned>> pass_through(http::Upstream) override { co_return nobody(); }
+  base::Task<Result<http::Response>> ask_upstream(http::Upstream, std::uint64_t) override { co_return nobody(); }
+
+ private:
+  static std::unexpected<Error> nobody() { return fail(Errc::unsupported, "nobody answers this request"); }
+
+  std::string method_;
+  std::string target_;
+  std::vector<http::Header> headers_;
+};
+
+}  // namespace imagecache::api::test
