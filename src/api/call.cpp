@@ -3,6 +3,7 @@
 #include <exception>
 #include <utility>
 
+#include "api/authenticate.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
 
@@ -63,12 +64,21 @@ base::Task<Reply> no_such_resource(Call& call) {
   co_return fault(404, "The resource could not be found.");
 }
 
+/// To who is not known it is said where a token is to be had.
+Reply challenged(Reply reply, const Call& call) {
+  if (const auto challenge = call.api.authenticator.challenge(); reply.status == 401 && !challenge.empty()) {
+    std::erase_if(reply.headers, [](const http::Header& header) { return header.first == "WWW-Authenticate"; });
+    reply.headers.emplace_back("WWW-Authenticate", challenge);
+  }
+  return reply;
+}
+
 base::Task<Reply> v3_reply(Call& call, VersionAsked asked, Microversion since, CallHandler handler) {
   if (asked.problem == VersionProblem::malformed) co_return fault(400, asked.message);
   if (asked.problem == VersionProblem::out_of_range) co_return fault(406, asked.message);
   if (asked.version < since) co_return fault(404, "The resource could not be found.");
-  auto who = co_await authenticate(call.api, call.exchange);
-  if (!who) co_return fault(who.error());
+  auto who = co_await authenticate(call.api.authenticator, call.api.pool, call.exchange);
+  if (!who) co_return challenged(fault(who.error()), call);
   call.who = std::move(*who);
   if (!settle_project(call)) co_return fault(400, "Malformed request url");
   if (has_body(call.exchange.method()) && handler != no_such_resource) {
@@ -104,8 +114,8 @@ base::Task<void> serve_v3(ApiContext& api, http::Exchange& exchange, http::PathP
 }
 
 base::Task<Reply> plain_reply(Call& call, CallHandler handler, ErrorShape shape) {
-  auto who = co_await authenticate(call.api, call.exchange);
-  if (!who) co_return shape(who.error());
+  auto who = co_await authenticate(call.api.authenticator, call.api.pool, call.exchange);
+  if (!who) co_return challenged(shape(who.error()), call);
   call.who = std::move(*who);
   if (has_body(call.exchange.method())) {
     auto body = co_await call.exchange.read_body();
@@ -156,20 +166,6 @@ std::string Call::base_url() const {
   if (!url.empty()) return url;
   const std::string_view host = exchange.header("Host");
   return "http://" + (host.empty() ? std::string("localhost") : std::string(host));
-}
-
-base::Task<Result<base::RequestContext>> authenticate(ApiContext& api, http::Exchange& exchange) {
-  // The views are into the exchange, which outlives this Task; the pool's copy is of texts of its own, because work on
-  // the pool goes on when the Task is gone.
-  const std::string_view token = exchange.header("X-Auth-Token");
-  const std::string_view request_id = exchange.header("X-OpenStack-Request-ID");
-  if (!api.options.authenticate_on_pool) {
-    co_return api.authenticator.authenticate({.auth_token = token, .request_id = request_id});
-  }
-  co_return co_await base::offload(
-      api.pool, [&authenticator = api.authenticator, token = std::string(token), id = std::string(request_id)] {
-        return authenticator.authenticate({.auth_token = token, .request_id = id});
-      });
 }
 
 // The routes' closures are no coroutines themselves: they hand copies to one, which may then outlive them.

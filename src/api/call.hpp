@@ -51,7 +51,4 @@ void add_open_route(http::Router& router, ApiContext& api, std::string_view meth
 /// For what no route takes: Cinder's 404 or 405 fault.
 void add_v3_otherwise(http::Router& router, ApiContext& api);
 
-/// The caller's identity, asked on the pool where the authenticator blocks.
-base::Task<Result<base::RequestContext>> authenticate(ApiContext& api, http::Exchange& exchange);
-
 }  // namespace imagecache::api

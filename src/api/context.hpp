@@ -40,7 +40,6 @@ struct Options {
   std::chrono::milliseconds hook_default_deadline{600'000};
   std::chrono::milliseconds hook_max_deadline{3'600'000};
   std::uint64_t image_cache_max_size_bytes = 0;  ///< for the status page; 0: nothing is cached
-  bool authenticate_on_pool = false;             ///< the authenticator asks a server: call it on the pool
 };
 
 /// Everything a handler may use. Made by app in place, outlives the servers; shared by all handlers.

@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "app/identities.hpp"
 #include "backends/drivers.hpp"
 #include "base/text.hpp"
 #include "base/try.hpp"
@@ -69,9 +70,21 @@ image_cache::Options image_cache_options(const config::Config& config) {
   options.directory = config.get_string(common, "image_cache_dir");
   // Without an image cache of the operator's, volumes are still made from files that were fetched once and verified.
   if (options.directory.empty()) options.directory = config.get_string(own, "state_path") + "/image-files";
-  if (const auto driver = base::to_lower(config.get_string(common, "image_cache_driver")); driver != "sqlite") {
-    base::log::warning("app", nullptr, "image_cache_driver = {}: this version has sqlite only, and uses it", driver);
-  }
+  options.index_driver = base::to_lower(config.get_string(common, "image_cache_driver"));
+  if (options.index_driver == "centralized_db") options.index_driver = "sqlite";  // config has said so
+  options.lock_path = config.get_string("oslo_concurrency", "lock_path");
+  options.eviction_policy = config.get_string(own, "eviction_policy");
+  options.ttl = config.get_seconds(own, "image_cache_ttl");
+  options.prune_high_percent = small(config, own, "prune_high_percent");
+  options.prune_low_percent = small(config, own, "prune_low_percent");
+  options.scrub_bytes_per_s = config.get_unsigned(own, "scrub_bytes_per_second");
+  options.scrub_interval = config.get_seconds(own, "scrub_interval");
+  options.prefetch_concurrency = small(config, own, "prefetch_concurrency");
+  options.prefetch_bytes_per_s = config.get_unsigned(own, "prefetch_bytes_per_second");
+  options.prefetch_retry_interval = config.get_seconds(own, "prefetch_retry_interval");
+  options.authorization_memory = ms(config, "authorization_memory");
+  options.authorization_memory_entries = config.get_unsigned(own, "authorization_memory_entries");
+  options.service_context = service_context(config);
   options.sqlite_db = config.get_string(common, "image_cache_sqlite_db");
   options.max_size_bytes = config.get_unsigned(common, "image_cache_max_size");
   options.stall_time = config.get_seconds(common, "image_cache_stall_time");
@@ -133,6 +146,13 @@ http::UpstreamTls upstream_tls(const config::Config& config) {
           .ca_file = config.get_string(common, "glance_ca_certificates_file"),
           .cert_file = config.get_string(common, "glance_certfile"),
           .key_file = config.get_string(common, "glance_keyfile")};
+}
+
+std::optional<http::ServerTls> server_tls(const config::Config& config) {
+  if (config.get_string(own, "tls_cert_file").empty()) return std::nullopt;
+  return http::ServerTls{.cert_file = config.get_string(own, "tls_cert_file"),
+                         .key_file = config.get_string(own, "tls_key_file"),
+                         .client_ca_file = config.get_string(own, "tls_client_ca_file")};
 }
 
 http::BindAddress bind_address(const config::Config& config, std::string_view option) {

@@ -23,6 +23,8 @@ volume_cache::Options volume_cache_options(const config::Config& config);
 catalog::QuotaDefaults quota_defaults(const config::Config& config);
 http::Limits http_limits(const config::Config& config);
 http::UpstreamTls upstream_tls(const config::Config& config);
+/// Of the image and volume API on TCP; none where tls_cert_file is not set.
+std::optional<http::ServerTls> server_tls(const config::Config& config);
 http::BindAddress bind_address(const config::Config& config, std::string_view option);
 api::Options api_options(const config::Config& config);
 /// A driver for each enabled backend that we have one for, set up; a section of another's driver is left alone with a

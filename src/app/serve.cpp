@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 
 #include "app/room_options.hpp"
 #include "app/service.hpp"
@@ -9,6 +10,30 @@
 
 namespace imagecache::app {
 namespace {
+
+/// What systemd's socket units made: FileDescriptorName= says which is which.
+Result<InheritedSockets> inherited_sockets() {
+  InheritedSockets sockets;
+  char** names = nullptr;
+  const int count = sd_listen_fds_with_names(1, &names);
+  if (count < 0) return base::fail_errno("the sockets from systemd", -count);
+  Result<InheritedSockets> result = std::move(sockets);
+  for (int i = 0; i < count; ++i) {
+    const std::string name = names[i];
+    const bool known = name == "image_api" || name == "volume_api" || name == "status";
+    if (result && !known) {
+      result = fail(Errc::invalid_argument, "a socket from systemd is named " + name +
+                                                ": FileDescriptorName must be image_api, volume_api or "
+                                                "status");
+    }
+    if (result && !result->emplace(name, SD_LISTEN_FDS_START + i).second) {
+      result = fail(Errc::invalid_argument, "two sockets from systemd are named " + name + ": one ListenStream each");
+    }
+    std::free(names[i]);
+  }
+  std::free(names);
+  return result;
+}
 
 int complain(const Error& error) {
   std::fprintf(stderr, "cinder-image-cache: %s\n", error.message.c_str());
@@ -37,7 +62,9 @@ int serve(const config::LoadRequest& request) {
   if (auto ready = base::log::setup(log_options(*config)); !ready) return complain(ready.error());
   for (const auto& warning : config->warnings()) base::log::warning("config", nullptr, "{}", warning);
 
-  auto service = Service::start(*config);
+  const auto sockets = inherited_sockets();
+  if (!sockets) return complain(sockets.error());
+  auto service = Service::start(*config, *sockets);
   if (!service) {
     base::log::error("app", nullptr, "{}", service.error().message);
     return config->log_file().empty() ? 1 : complain(service.error());
@@ -57,9 +84,11 @@ int serve(const config::LoadRequest& request) {
     }
     if (auto reopened = base::log::reopen(); !reopened) {
       base::log::error("app", nullptr, "{}", reopened.error().message);
-    } else {
-      base::log::info("app", nullptr, "log reopened");
     }
+    if (auto reloaded = (*service)->reload_certificates(); !reloaded) {
+      base::log::error("app", nullptr, "{}; those loaded before stay in use", reloaded.error().message);
+    }
+    base::log::info("app", nullptr, "log reopened, certificates read anew");
   }
   sd_notify(0, "STOPPING=1");
   (*service)->stop();

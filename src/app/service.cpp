@@ -1,45 +1,21 @@
 #include "app/service.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
 #include <boost/asio/detached.hpp>
 
 #include "api/api.hpp"
 #include "api/images.hpp"
+#include "app/identities.hpp"
 #include "app/room_options.hpp"
+#include "app/state_lock.hpp"
 #include "base/io_threads.hpp"
 #include "base/log.hpp"
 #include "base/try.hpp"
 #include "http/router.hpp"
-#include "identity/identity.hpp"
 
 namespace imagecache::app {
 namespace {
 
 constexpr std::string_view own = config::own_section;
-
-/// One process a state directory: the lock lives as long as the descriptor.
-Result<base::Fd> lock_state(const std::string& state_path) {
-  IMAGECACHE_CHECK(base::make_directories(state_path));
-  const std::string path = state_path + "/lock";
-  IMAGECACHE_TRY(base::Fd fd, base::open_file(path, O_RDWR | O_CREAT));
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    return fail(Errc::conflict, state_path + ": another process holds this state directory (its lock is " + path +
-                                    "); stop it, or give this one another state_path");
-  }
-  return fd;
-}
-
-std::unique_ptr<identity::Authenticator> make_authenticator(const config::Config& config) {
-  if (config.get_string("DEFAULT", "auth_strategy") != "noauth") {
-    base::log::warning("app", nullptr,
-                       "auth_strategy = keystone: this version cannot ask Keystone yet, so the volume API and all "
-                       "management calls refuse everybody; image downloads are authorised by the origin as always");
-    return identity::make_refusing("auth_strategy = keystone is not served by this version");
-  }
-  return identity::make_noauth();
-}
 
 /// A client that waits for a slow fill shall not keep a stop beyond its deadline.
 base::Task<void> end_fills_at(image_cache::ImageCache* images, base::Deadline deadline) {
@@ -64,7 +40,7 @@ struct Service::Parts {
   std::unique_ptr<base::BlockingPool> digest_pool;
   std::unique_ptr<origin::Origin> origin;
   std::unique_ptr<catalog::Catalog> catalog;
-  std::unique_ptr<identity::Authenticator> authenticator;
+  std::unique_ptr<Identities> identities;
   std::unique_ptr<image_cache::ImageCache> images;
   std::unique_ptr<volume_cache::VolumeCache> volumes;
   std::unique_ptr<api::ApiContext> api;
@@ -85,14 +61,16 @@ struct Service::Parts {
     io.reset();
   }
 
-  Result<void> start(const config::Config& config);
-  Result<void> listen(const config::Config& config);
+  Result<void> start(const config::Config& config, const InheritedSockets& sockets);
+  Result<void> listen(const config::Config& config, const InheritedSockets& sockets);
 };
 
-Result<void> Service::Parts::start(const config::Config& config) {
+Result<void> Service::Parts::start(const config::Config& config, const InheritedSockets& sockets) {
   const std::string state_path = config.get_string(own, "state_path");
   IMAGECACHE_TRY(lock, lock_state(state_path));
-  authenticator = make_authenticator(config);
+  IMAGECACHE_TRY(const config::Pipeline pipeline, config::image_pipeline(config));
+  if (pipeline.known) base::log::info("app", nullptr, "image API: pipeline {} ({})", pipeline.name, pipeline.source);
+  IMAGECACHE_TRY(identities, Identities::load(config, pipeline));
   drain_timeout = config.get_seconds(own, "drain_timeout");
 
   const auto fills = static_cast<unsigned>(config.get_unsigned(own, "max_fills"));
@@ -127,23 +105,28 @@ Result<void> Service::Parts::start(const config::Config& config) {
 
   api.reset(new api::ApiContext{.volumes = *volumes,
                                 .images = images.get(),
-                                .authenticator = *authenticator,
+                                .authenticator = identities->volume_api(),
                                 .counters = counters,
                                 .pool = *pool,
                                 .clock = clock,
                                 .options = api_options(config)});
   api::add_volume_api(volume_router, *api);
   api::add_status_api(status_router, *api);
+  const bool has_directory = !config.get_string("DEFAULT", "image_cache_dir").empty();
   image_api = std::make_unique<api::ImageApi>(
       api::ImageApi::Options{.upstream_urls = origin->proxy_urls(),
-                             .cache_enabled = !config.get_string("DEFAULT", "image_cache_dir").empty()},
-      *images, *authenticator, counters);
+                             .cache_enabled = has_directory && (!pipeline.known || pipeline.caches),
+                             .management_enabled = has_directory,
+                             .legacy_management = has_directory && (!pipeline.known || pipeline.manages_cache),
+                             .preserve_host = config.get_bool(own, "origin_preserve_host"),
+                             .log_image_send = config.get_bool(own, "image_send_log")},
+      *images, identities->image_api(), identities->policy(), *pool, counters);
   io = std::make_unique<base::IoThreads>(static_cast<unsigned>(config.get_unsigned(own, "io_threads")));
   images->start(io->next());
-  return listen(config);
+  return listen(config, sockets);
 }
 
-Result<void> Service::Parts::listen(const config::Config& config) {
+Result<void> Service::Parts::listen(const config::Config& config, const InheritedSockets& sockets) {
   const auto serve = [&](std::string name, http::Handler handler) {
     return std::make_unique<http::Server>(std::move(name), http_limits(config), upstream_tls(config),
                                           std::move(handler), *io, *read_pool, counters);
@@ -151,17 +134,23 @@ Result<void> Service::Parts::listen(const config::Config& config) {
   image_server = serve("image_api", [this](http::Exchange& exchange) { return image_api->handle(exchange); });
   volume_server = serve("volume_api", [this](http::Exchange& exchange) { return volume_router.handle(exchange); });
   status_server = serve("status", [this](http::Exchange& exchange) { return status_router.handle(exchange); });
-  IMAGECACHE_CHECK(image_server->listen(bind_address(config, "image_api_bind")));
-  IMAGECACHE_CHECK(volume_server->listen(bind_address(config, "volume_api_bind")));
-  IMAGECACHE_CHECK(status_server->listen(bind_address(config, "status_bind")));
+  const auto address = [&](std::string_view name) {
+    http::BindAddress bind = bind_address(config, std::string(name) + "_bind");
+    if (const auto found = sockets.find(name); found != sockets.end()) bind.inherited_fd = found->second;
+    return bind;
+  };
+  const auto tls = server_tls(config);
+  IMAGECACHE_CHECK(image_server->listen(address("image_api"), tls));
+  IMAGECACHE_CHECK(volume_server->listen(address("volume_api"), tls));
+  IMAGECACHE_CHECK(status_server->listen(address("status")));
   return {};
 }
 
 Service::Service(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
-Result<std::unique_ptr<Service>> Service::start(const config::Config& config) {
+Result<std::unique_ptr<Service>> Service::start(const config::Config& config, const InheritedSockets& sockets) {
   std::unique_ptr<Service> service(new Service(std::make_unique<Parts>()));
-  if (auto started = service->parts_->start(config); !started) {
+  if (auto started = service->parts_->start(config, sockets); !started) {
     service->stop();
     return std::unexpected(std::move(started).error());
   }
@@ -170,6 +159,13 @@ Result<std::unique_ptr<Service>> Service::start(const config::Config& config) {
 
 Service::~Service() {
   stop();
+}
+
+Result<void> Service::reload_certificates() {
+  for (auto* server : {&parts_->image_server, &parts_->volume_server}) {
+    if (*server) IMAGECACHE_CHECK((*server)->reload_tls());
+  }
+  return {};
 }
 
 void Service::begin_draining() {

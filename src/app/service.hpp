@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,15 +19,21 @@
 
 namespace imagecache::app {
 
+/// Listening sockets that the service manager made for us, by what they are for: "image_api", "volume_api", "status".
+/// They outlive a restart, so connections wait for the next process instead of being refused. The caller's.
+using InheritedSockets = std::map<std::string, int, std::less<>>;
+
 class Service {
  public:
   /// Everything up, recovered and listening, or an error that says what to do. Refuses a state_path that another
   /// process holds, and auth_strategy = noauth on an address that others can reach.
-  static Result<std::unique_ptr<Service>> start(const config::Config& config);
+  static Result<std::unique_ptr<Service>> start(const config::Config& config, const InheritedSockets& sockets = {});
   ~Service();
 
   /// Accepts no more, lets what is in flight end for at most drain_timeout, writes what is unwritten.
   void stop();
+  /// Reads the certificates and keys of our listeners and of our connections to the origin anew. Blocks.
+  Result<void> reload_certificates();
   /// Says 503 on /healthcheck from now on, so that a balancer looks elsewhere; stop() does it too.
   void begin_draining();
 
@@ -44,8 +51,9 @@ class Service {
   std::unique_ptr<Parts> parts_;
 };
 
-/// `serve`: loads the configuration, runs the service until SIGTERM or SIGINT, reopens the log at SIGHUP, tells
-/// systemd. Returns the exit status: 0 after a clean stop, 1 with the reason on standard error.
+/// `serve`: loads the configuration, runs the service until SIGTERM or SIGINT, reopens the log and reads the
+/// certificates anew at SIGHUP, tells systemd. Returns the exit status: 0 after a clean stop, 1 with the reason on
+/// standard error.
 int serve(const config::LoadRequest& request);
 
 }  // namespace imagecache::app
