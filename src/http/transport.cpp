@@ -436,8 +436,9 @@ base::Task<void> Transport::linger(std::uint64_t bytes, std::chrono::steady_cloc
 }
 
 void Transport::reset_on_close() {
-  error_code ignored;
-  socket_.set_option(asio::socket_base::linger(true, 0), ignored);
+  // Not by Asio's option, which its destructor takes back.
+  const ::linger now{.l_onoff = 1, .l_linger = 0};
+  ::setsockopt(socket_.native_handle(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
 bool Transport::has_unread() {

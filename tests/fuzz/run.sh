@@ -45,8 +45,34 @@ case $name in
     printf 'volume 3.65' >"$corpus/version"
     printf 'http://[::1]:9292/image' >"$corpus/url"
     ;;
+  http)
+    # The first byte says where what follows is torn in two.
+    printf '\x80GET /a?b HTTP/1.1\r\nHost: h\r\nX-A: b\r\n\r\nPOST /n HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc' >"$corpus/two"
+    printf '\x20POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: u\r\n\r\nGET http://o/ HTTP/1.0\r\n\r\n' >"$corpus/chunked"
+    printf '\xf0PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nokOPTIONS * HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n' >"$corpus/expect"
+    ;;
   image_record)
     printf '{"id": "b8a4849c-1537-4574-badd-90de38482b5a", "name": "n", "status": "active", "size": 4096, "virtual_size": null, "min_disk": 1, "min_ram": 0, "disk_format": "qcow2", "container_format": "bare", "checksum": "d41d8cd98f00b204e9800998ecf8427e", "os_hash_algo": "sha512", "os_hash_value": "cf83", "updated_at": "2026-11-22T21:32:44Z", "os_distro": "debian", "tags": []}' >"$corpus/record"
+    ;;
+  cache_db)
+    python3 - "$corpus" <<'END'
+import sqlite3, sys
+table = """CREATE TABLE cached_images (image_id TEXT PRIMARY KEY, last_accessed REAL DEFAULT 0.0,
+  last_modified REAL DEFAULT 0.0, size INTEGER DEFAULT 0, hits INTEGER DEFAULT 0, checksum TEXT)"""
+for name, more in {
+    "glance": [],
+    "rows": ["INSERT INTO cached_images VALUES (hex(randomblob(16)), 1, 2, 3, 4, NULL)"] * 60,
+    "text": ["INSERT INTO cached_images VALUES ('a', 'b', x'00', 9e999, -1, 'c')"],
+    "wal": ["PRAGMA journal_mode = WAL"],
+    "trigger": ["CREATE TRIGGER t AFTER INSERT ON cached_images BEGIN DELETE FROM cached_images; END"],
+    "index": ["CREATE INDEX i ON cached_images (abs(size)) WHERE hits > 0"],
+}.items():
+    db = sqlite3.connect(f"{sys.argv[1]}/{name}", isolation_level=None)
+    db.execute("PRAGMA page_size = 512")
+    for statement in [table, *more]:
+        db.execute(statement)
+    db.close()
+END
     ;;
 esac
 if [ -d "$here/kept/$name" ]; then cp "$here/kept/$name/"* "$corpus/"; fi

@@ -1,0 +1,169 @@
+// Requests that are passed on: to upstreams that answer early, late, half or never.
+#include <thread>
+
+#include "unit/http/rig.hpp"
+
+namespace imagecache::http {
+namespace {
+
+using test_rig::RawListener;
+using test_rig::RawPeer;
+
+class PassThrough : public test_rig::Rig {
+ protected:
+  void pass_to(std::string url, Limits limits = {}) {
+    serve(
+        [url](Exchange& exchange) -> base::Task<void> {
+          auto passed = co_await exchange.pass_through({.url = url});
+          if (!passed && !exchange.answered()) {
+            static_cast<void>(co_await exchange.respond({.status = 502, .body = passed.error().message}));
+          }
+        },
+        limits);
+  }
+  RawListener origin;
+};
+
+TEST_F(PassThrough, AnOriginThatKnowsNothingOfExpectGetsTheBodyAfterAShortWait) {
+  pass_to(origin.url(), {.continue_wait = std::chrono::milliseconds(20)});
+  std::jthread answering([this] {
+    RawPeer peer = origin.accept();
+    EXPECT_NE(peer.read_until("\r\n\r\n").find("Expect: 100-continue"), std::string::npos);
+    EXPECT_EQ(peer.read_exactly(4), "body");
+    peer.send("HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok");
+  });
+  RawPeer client = RawPeer::connect(server->port());
+  client.send("PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+  EXPECT_EQ(client.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+  client.send("body");
+  EXPECT_TRUE(client.read_until("ok").starts_with("HTTP/1.1 201"));
+}
+
+TEST_F(PassThrough, AnOriginThatRefusesBeforeTheBodyIsHeardAndTheClientNeverAsked) {
+  pass_to(origin.url(), {.linger_silence = std::chrono::milliseconds(20)});
+  std::jthread answering([this] {
+    RawPeer peer = origin.accept();
+    peer.read_until("\r\n\r\n");
+    peer.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+    EXPECT_EQ(peer.read_to_end().bytes, "");
+  });
+  RawPeer client = RawPeer::connect(server->port());
+  client.send("PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+  const auto ending = client.read_to_end();
+  EXPECT_TRUE(ending.bytes.starts_with("HTTP/1.1 403") && ending.bytes.ends_with("no")) << ending.bytes;
+}
+
+TEST_F(PassThrough, AnEarlyRefusalReachesAClientThatIsStillSending) {
+  pass_to(origin.url());
+  std::jthread answering([this] {
+    RawPeer peer = origin.accept();
+    peer.read_until("\r\n\r\n");
+    peer.send("HTTP/1.1 413 Too Large\r\nContent-Length: 8\r\nConnection: close\r\n\r\ntoo much");
+  });  // closed with much unread: a reset follows
+  RawPeer client = RawPeer::connect(server->port());
+  client.send("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 33554432\r\n\r\n");
+  EXPECT_TRUE(client.send(std::string(32 << 20, 'x')));
+  const auto ending = client.read_to_end();
+  EXPECT_FALSE(ending.reset);
+  EXPECT_TRUE(ending.bytes.starts_with("HTTP/1.1 413") && ending.bytes.ends_with("too much")) << ending.bytes;
+}
+
+TEST_F(PassThrough, AnOriginMayAnswerWhileItReads) {
+  pass_to(origin.url());
+  std::jthread answering([this] {
+    RawPeer peer = origin.accept();
+    peer.read_until("\r\n\r\n");
+    peer.read_until("ping\r\n");
+    peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npong\r\n");
+    peer.read_until("0\r\n\r\n");
+    peer.send("3\r\nend\r\n0\r\n\r\n");
+  });
+  RawPeer client = RawPeer::connect(server->port());
+  client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nping\r\n");
+  client.read_until("4\r\npong\r\n");
+  client.send("0\r\n\r\n");
+  EXPECT_EQ(client.read_until("0\r\n\r\n"), "3\r\nend\r\n0\r\n\r\n");
+}
+
+TEST_F(PassThrough, AClientThatBreaksOffItsBodyEndsTheRequestUpstream) {
+  pass_to(origin.url());
+  RawPeer client = RawPeer::connect(server->port());
+  client.send("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nhalf");
+  RawPeer peer = origin.accept();
+  peer.read_until("\r\n\r\nhalf");
+  client.close();
+  EXPECT_EQ(peer.read_to_end().bytes, "");
+}
+
+TEST_F(PassThrough, AnHttp10ClientSeesThatAnAnswerBrokeOff) {
+  pass_to(origin.url());
+  std::jthread answering([this] {
+    RawPeer peer = origin.accept();
+    peer.read_until("\r\n\r\n");
+    peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+  });
+  RawPeer client = RawPeer::connect(server->port());
+  client.send("GET / HTTP/1.0\r\n\r\n");
+  EXPECT_TRUE(client.read_to_end().reset);
+}
+
+TEST_F(PassThrough, AConnectionIsUsedAgainAndAStaleOneReplacedUnseen) {
+  pass_to(origin.url());
+  const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+  std::jthread answering([&] {
+    RawPeer first = origin.accept();
+    for (int i = 0; i < 2; ++i) {
+      first.read_until("\r\n\r\n");
+      first.send(answer);
+    }
+    first.read_until("\r\n\r\n");  // the third is taken and never answered
+    first.close();
+    RawPeer second = origin.accept();
+    second.read_until("\r\n\r\n");
+    second.send(answer);
+  });
+  imagecache::test::HttpClient client(server->port());
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(client.request("GET", "/").body, "ok") << i;
+}
+
+TEST_F(PassThrough, ARequestThatMayNotBeRepeatedIsNot) {
+  pass_to(origin.url());
+  std::jthread answering([&] {
+    RawPeer first = origin.accept();
+    first.read_until("\r\n\r\n");
+    first.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    RawPeer second = origin.accept();  // a POST gets a connection of its own
+    EXPECT_TRUE(second.read_until("\r\n\r\n").starts_with("POST"));
+  });
+  imagecache::test::HttpClient client(server->port());
+  EXPECT_EQ(client.request("GET", "/").body, "ok");
+  EXPECT_EQ(client.request("POST", "/").status, 502);
+}
+
+TEST_F(PassThrough, AnAnswerWithoutFramingIsChunkedForTheClient) {
+  pass_to(origin.url());
+  std::jthread answering([this] {
+    RawPeer peer = origin.accept();
+    peer.read_until("\r\n\r\n");
+    peer.send("HTTP/1.0 200 OK\r\n\r\nuntil the end");
+  });
+  imagecache::test::HttpClient client(server->port());
+  const auto answer = client.request("GET", "/");
+  EXPECT_EQ(answer.header("transfer-encoding"), "chunked");
+  EXPECT_TRUE(answer.complete);
+  EXPECT_EQ(answer.body, "until the end");
+}
+
+TEST_F(PassThrough, ASwitchOfProtocolsIsNotPassedOn) {
+  pass_to(origin.url());
+  std::jthread answering([this] {
+    RawPeer peer = origin.accept();
+    EXPECT_EQ(peer.read_until("\r\n\r\n").find("Upgrade"), std::string::npos);
+    peer.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n");
+  });
+  imagecache::test::HttpClient client(server->port());
+  EXPECT_EQ(client.request("GET", "/", {"Connection: upgrade", "Upgrade: x"}).status, 502);
+}
+
+}  // namespace
+}  // namespace imagecache::http
