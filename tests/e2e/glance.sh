@@ -112,12 +112,12 @@ END
     setsid glance-api --config-file "$dir/glance-api.conf" </dev/null >"$dir/glance-api.out" 2>&1 &
   echo $! >"$dir/pid"
   echo "http://127.0.0.1:$port" >"$dir/url"
-  for i in $(seq 300); do
+  for i in $(seq 1200); do
     alive || { tail -5 "$dir/glance-api.out" >&2; echo "glance.sh: glance-api ended at start ($dir/glance-api.log)" >&2; return 1; }
     curl -fs -o /dev/null "http://127.0.0.1:$port/healthcheck" && return 0
     sleep 0.1
   done
-  echo "glance.sh: glance-api did not answer on port $port within 30 s ($dir/glance-api.log)" >&2
+  echo "glance.sh: glance-api did not answer on port $port within 120 s ($dir/glance-api.log)" >&2
   stop
   return 1
 }

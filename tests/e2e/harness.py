@@ -133,15 +133,15 @@ def at_once(count, work):
     return results
 
 
-def run_client(arguments, environment=None, timeout_s=PATIENCE_S):
+def run_client(arguments, environment=None, timeout_s=PATIENCE_S, stdin=os.devnull):
     """A command-line client that must succeed; its standard output."""
-    done = try_client(arguments, environment, timeout_s)
+    done = try_client(arguments, environment, timeout_s, stdin)
     expect(done.returncode == 0, f"{' '.join(map(str, arguments))}: exit {done.returncode}: "
                                  f"{(done.stderr or done.stdout).strip()[-400:]}")
     return done.stdout
 
 
-def try_client(arguments, environment=None, timeout_s=PATIENCE_S):
+def try_client(arguments, environment=None, timeout_s=PATIENCE_S, stdin=os.devnull):
     """A command-line client: returncode, stdout, stderr. The user's own OS_* variables are kept away from it.
 
     Each call has a home of its own: glanceclient keeps the image schema in ~/.glanceclient, and with a multi-store glance
@@ -149,9 +149,9 @@ def try_client(arguments, environment=None, timeout_s=PATIENCE_S):
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
     kept.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8", **(environment or {}))
-    with tempfile.TemporaryDirectory(prefix="image-cache-e2e-home.") as home:
+    with tempfile.TemporaryDirectory(prefix="image-cache-e2e-home.") as home, open(stdin, "rb") as data:
         return subprocess.run([str(a) for a in arguments], env={**kept, "HOME": home}, capture_output=True, text=True,
-                              timeout=timeout_s, stdin=subprocess.DEVNULL)
+                              timeout=timeout_s, stdin=data)
 
 
 class Keystone:

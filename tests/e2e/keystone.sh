@@ -120,7 +120,7 @@ END
     </dev/null >"$dir/uwsgi.out" 2>&1 &
   echo $! >"$dir/pid"
   echo "http://127.0.0.1:$port" >"$dir/url"
-  for i in $(seq 600); do
+  for i in $(seq 1800); do
     alive || { tail -5 "$dir/uwsgi.out" >&2; echo "keystone.sh: keystone ended at start ($dir/uwsgi.out)" >&2; return 1; }
     if curl -fs -o /dev/null "http://127.0.0.1:$port/v3"; then
       [ -e "$dir/ids.json" ] || make_users "http://127.0.0.1:$port" || { stop; return 1; }
@@ -128,7 +128,7 @@ END
     fi
     sleep 0.1
   done
-  echo "keystone.sh: keystone did not answer on port $port within 60 s ($dir/uwsgi.out)" >&2
+  echo "keystone.sh: keystone did not answer on port $port within 180 s ($dir/uwsgi.out)" >&2
   stop
   return 1
 }
