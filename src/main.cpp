@@ -1,7 +1,10 @@
+#include "app/login.hpp"
 #include "app/offline.hpp"
 #include "app/service.hpp"
 #include "cli/cli.hpp"
 
 int main(int argc, char** argv) {
-  return imagecache::cli::run(argc, argv, {.serve = imagecache::app::serve, .offline = imagecache::app::work_offline});
+  return imagecache::cli::run(
+      argc, argv,
+      {.serve = imagecache::app::serve, .offline = imagecache::app::work_offline, .login = imagecache::app::log_in});
 }

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <set>
 
+#include "app/identities.hpp"
 #include "app/room_options.hpp"
 #include "app/state_lock.hpp"
 #include "base/io_threads.hpp"
@@ -194,6 +195,7 @@ Result<ImagesReport> work_offline(const config::Config& config, const ImagesRequ
   log.log_file.clear();
   IMAGECACHE_CHECK(base::log::setup(log));
   auto options = image_cache_options(config);
+  options.service_context = service_context(config);
   const auto state_path = config.get_string(config::own_section, "state_path");
   IMAGECACHE_CHECK(check_user(state_path));
   IMAGECACHE_CHECK(check_user(options.directory));
