@@ -196,6 +196,7 @@ base::Task<void> Connection::finish() {
   // Closing a socket that holds something unread resets it, and the reset may overtake our answer.
   if (unread_ || buffer_.size() > 0 || transport_.has_unread()) {
     const Limits& limits = shared_.limits;
+    idle_ = true;
     co_await transport_.linger(limits.linger_bytes, draining_ ? limits.stop_grace : limits.linger_silence,
                                base::in(limits.linger_time));
   }

@@ -1,8 +1,6 @@
 #include "http/upstream.hpp"
 
-#include <netinet/in.h>
-
-#include <boost/asio/co_spawn.hpp>
+#include <algorithm>
 #include <boost/asio/execution/context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/query.hpp>
@@ -105,23 +103,47 @@ void Upstreams::keep(const Url& url, UpstreamPtr connection) {
   if (connection->buffer.size() > 0 || limits_.upstream_idle_connections == 0) return;
   connection->buffer.shrink_to_fit();
   const base::Executor executor = connection->transport.socket().get_executor();
-  const auto now = std::chrono::steady_clock::now();
-  const void* loop = &asio::query(executor, asio::execution::context);
-  std::vector<Kept> old;  // goes after the lock, and only what is of this executor
-  const std::lock_guard lock(mutex_);
-  if (closed_) return;
-  auto& list = kept_[key(url, executor)];
-  list.push_back({executor, now + limits_.upstream_idle_timeout, std::move(connection)});
-  for (auto& [where, entries] : kept_) {
-    if (where.first != loop) continue;
-    const std::size_t most = limits_.upstream_idle_connections;
-    auto keep_from = entries.begin();
-    while (keep_from != entries.end() &&
-           (keep_from->until <= now || static_cast<std::size_t>(entries.end() - keep_from) > most)) {
-      ++keep_from;
+  const Key where = key(url, executor);
+  UpstreamPtr oldest;  // goes after the lock
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return;
+    auto& list = kept_[where];
+    list.push_back({base::in(limits_.upstream_idle_timeout), std::move(connection)});
+    if (list.size() > limits_.upstream_idle_connections) {
+      oldest = std::move(list.front().connection);
+      list.erase(list.begin());
     }
-    std::move(entries.begin(), keep_from, std::back_inserter(old));
-    entries.erase(entries.begin(), keep_from);
+    if (!reaping_.insert(where.first).second) return;
+  }
+  reapers_.spawn(executor, reap(where.first));
+}
+
+base::Task<void> Upstreams::reap(const void* loop) {
+  for (;;) {
+    const auto seen = closing_.version();
+    auto earliest = base::never;
+    std::vector<Kept> late;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto now = std::chrono::steady_clock::now();
+      for (auto list = kept_.begin(); list != kept_.end();) {
+        if (list->first.first != loop) {
+          ++list;
+          continue;
+        }
+        auto& entries = list->second;
+        const auto young = std::ranges::find_if(entries, [&](const Kept& k) { return !closed_ && k.until > now; });
+        std::move(entries.begin(), young, std::back_inserter(late));
+        entries.erase(entries.begin(), young);
+        if (!entries.empty()) earliest = std::min(earliest, entries.front().until);
+        list = entries.empty() ? kept_.erase(list) : std::next(list);
+      }
+      if (earliest == base::never) reaping_.erase(loop);
+    }
+    late.clear();
+    if (earliest == base::never) co_return;
+    co_await closing_.wait_past(seen, earliest);
   }
 }
 
@@ -129,24 +151,13 @@ Result<void> Upstreams::reload_tls() {
   return tls_.load();
 }
 
-/// Sockets and timers are their executor's alone.
-base::Task<void> Upstreams::drop(std::vector<Kept> entries) {
-  entries.clear();
-  co_return;
-}
-
 base::Task<void> Upstreams::close() {
-  std::map<Key, std::vector<Kept>> all;
   {
     const std::lock_guard lock(mutex_);
     closed_ = true;
-    all.swap(kept_);
   }
-  for (auto& [where, entries] : all) {
-    if (entries.empty()) continue;
-    const base::Executor theirs = entries.front().executor;
-    co_await asio::co_spawn(theirs, drop(std::move(entries)), asio::use_awaitable);
-  }
+  closing_.notify();
+  co_await reapers_.join();
 }
 
 }  // namespace imagecache::http

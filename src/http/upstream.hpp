@@ -1,12 +1,14 @@
 // Connections to upstreams: made, secured, kept a while for the next request. Private to the room.
 //
-// A kept connection stays on the executor that made it. One list for a server, under a lock that is held for moments.
+// A kept connection stays on the executor that made it. One list for a server, under a lock that is held for moments;
+// per executor one Task that drops what was not used in time, as long as there is something to drop.
 #pragma once
 
 #include <boost/beast/core/flat_buffer.hpp>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,25 +41,28 @@ class Upstreams {
 
   /// The certificates and keys anew, for connections from now on.
   Result<void> reload_tls();
-  /// Drops what is kept, each on its own executor, and keeps no more.
+  /// Drops what is kept, each on its own executor, and keeps no more. To be done before the event loops go.
   base::Task<void> close();
 
  private:
   using Key = std::pair<const void*, std::string>;  // the executor's event loop and the URL without path
   struct Kept {
-    base::Executor executor;
-    base::Deadline until;
+    base::Deadline until{};
     UpstreamPtr connection;
   };
-  static base::Task<void> drop(std::vector<Kept> entries);
   static Key key(const Url& url, const base::Executor& executor);
+  base::Task<void> reap(const void* loop);
 
   const Limits& limits_;
   UpstreamTlsContext tls_;
   std::mutex mutex_;
   // Protected by mutex_.
   std::map<Key, std::vector<Kept>> kept_;
+  std::set<const void*> reaping_;  // event loops that have a reap()
   bool closed_ = false;
+
+  base::Signal closing_;
+  base::TaskGroup reapers_;
 };
 
 }  // namespace imagecache::http

@@ -126,6 +126,17 @@ TEST_F(PassThrough, AConnectionIsUsedAgainAndAStaleOneReplacedUnseen) {
   for (int i = 0; i < 3; ++i) EXPECT_EQ(client.request("GET", "/").body, "ok") << i;
 }
 
+TEST_F(PassThrough, AConnectionThatNobodyUsesIsClosed) {
+  pass_to(origin.url(), {.upstream_idle_timeout = std::chrono::milliseconds(20)});
+  std::jthread answering([&] {
+    RawPeer first = origin.accept();
+    first.read_until("\r\n\r\n");
+    first.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    EXPECT_EQ(first.read_to_end().bytes, "");
+  });
+  EXPECT_EQ(imagecache::test::http(server->port(), "GET", "/").body, "ok");
+}
+
 TEST_F(PassThrough, ARequestThatMayNotBeRepeatedIsNot) {
   pass_to(origin.url());
   std::jthread answering([&] {
