@@ -226,6 +226,7 @@ struct Policy::Impl {
       }
     }
     std::vector<std::string> circular;
+    circular.reserve(calls.size());
     for (const auto& [name, called] : calls) circular.push_back(name);
     if (!circular.empty()) {
       warnings.push_back(fmt::format("rules {} call each other in a circle: a request that goes round it is denied",
