@@ -28,6 +28,7 @@ void add_hook_routes(http::Router& router, ApiContext& api);
 void add_health_routes(http::Router& router, ApiContext& api);
 void add_metrics_routes(http::Router& router, ApiContext& api);
 void add_management_routes(http::Router& router, ApiContext& api);
+void add_image_management_routes(http::Router& router, ApiContext& api);
 void add_status_page_routes(http::Router& router, ApiContext& api);
 
 }  // namespace imagecache::api

@@ -9,6 +9,7 @@
 #include "api/glance_answers.hpp"
 #include "api/images.hpp"
 #include "base/log.hpp"
+#include "base/text.hpp"
 
 namespace imagecache::api {
 namespace {
@@ -29,6 +30,11 @@ std::string_view cache_status(Outcome outcome) {
       return "cinder-image-cache; fwd=bypass";
   }
   return "cinder-image-cache";
+}
+
+/// Of an answer that needs no byte of the file.
+std::string_view known_here(bool cached) {
+  return cached ? "cinder-image-cache; hit" : "cinder-image-cache; fwd=uri-miss";
 }
 
 /// What Glance sends with a file, and what says how it came to be here.
@@ -99,7 +105,8 @@ base::Task<void> ImageApi::file(http::Exchange& exchange, const ImageRequest& re
     // Deactivated and asked for by an admin; or without data as yet.
     if (!head) {
       const std::string why = fmt::format("Image {} has the status {}.", info.id, info.status);
-      co_await pass_file(exchange, request, context, info.status, glance_error(409, why, exchange, context));
+      co_await pass_file(exchange, request, context, base::is_safe_name(info.status) ? info.status : "status",
+                         glance_error(409, why, exchange, context));
       co_return;
     }
     if (info.status != "deactivated") {
@@ -107,11 +114,12 @@ base::Task<void> ImageApi::file(http::Exchange& exchange, const ImageRequest& re
       co_return;
     }
   }
-  const std::string_view known =
-      cache_.is_cached(info.id) ? "cinder-image-cache; hit" : "cinder-image-cache; fwd=uri-miss";
-  const Precondition condition = check_preconditions(exchange.headers(), entity_tag(info));
+  // Few ask conditionally: nothing is copied for those who do not.
+  const bool conditional = !exchange.header("If-None-Match").empty() || !exchange.header("If-Match").empty();
+  const Precondition condition =
+      conditional ? check_preconditions(exchange.headers(), entity_tag(info)) : Precondition::none;
   if (condition != Precondition::none) {
-    http::Response response = file_head(304, info, known, context);
+    http::Response response = file_head(304, info, known_here(cache_.is_cached(info.id)), context);
     if (condition == Precondition::failed) {
       response = glance_error(412, "The image is not the one that If-Match names.", exchange, context);
     }
@@ -153,8 +161,7 @@ base::Task<void> ImageApi::send_head(http::Exchange& exchange, Admission admissi
     // Glance need not know the size; the file has one.
     if (const auto reader = co_await cache_.open_described(admission.info, context)) size = reader->size_bytes();
   }
-  http::Response head =
-      file_head(200, admission.info, cached ? "cinder-image-cache; hit" : "cinder-image-cache; fwd=uri-miss", context);
+  http::Response head = file_head(200, admission.info, known_here(cached), context);
   if (cached) head.headers.emplace_back("Age", std::to_string(admission.age.count()));
   static_cast<void>(co_await exchange.respond_file(std::move(head), -1, 0, size, {}));
 }
@@ -184,11 +191,11 @@ base::Task<void> ImageApi::serve_file(http::Exchange& exchange, const ImageReque
     if (!cached && !alone) {
       // The origin has the part at once. Where its store has no ranges (400) the image is fetched whole, and the part
       // is served from it.
-      counters_.image_ranges.fetch_add(1);
       const bool answered = co_await pass(exchange, request, context,
                                           glance_error(503, "The image service cannot be reached.", exchange, context),
                                           unless_it_has_no_ranges);
       if (answered) {
+        counters_.image_ranges.fetch_add(1);
         counters_.image_pass_bytes.fetch_add(exchange.body_bytes_sent());
         counters_.image_range_bytes.fetch_add(exchange.body_bytes_sent());
         co_return;
@@ -260,6 +267,7 @@ base::Task<void> ImageApi::send(http::Exchange& exchange, Reader reader, std::ch
     if (sent.error().code != Errc::cancelled) {
       counters_.image_errors.fetch_add(1);
       base::log::warning("api", &context, "image {}: {}", info.id, sent.error().message);
+      if (outcome == Outcome::hit) cache_.doubt(info.id);
     }
     co_return;
   }

@@ -28,10 +28,12 @@ base::Task<bool> mark_file(http::Response& head, std::string detail, events::Cou
 http::Upstream ImageApi::upstream_for(const http::Exchange& exchange, const ImageRequest& request,
                                       const base::RequestContext& context) {
   http::Upstream upstream{.url = options_.upstream_urls[turn_++ % options_.upstream_urls.size()],
-                          .target = request.upstream_target,
+                          .target = options_.management_enabled ? request.upstream_target : std::string(),
                           .preserve_host = options_.preserve_host};
   if (context.global_request_id.empty()) upstream.extra.emplace_back("X-Openstack-Request-Id", context.request_id);
-  if (!request.upstream_accept.empty()) upstream.extra.emplace_back("Accept", request.upstream_accept);
+  if (options_.management_enabled && !request.upstream_accept.empty()) {
+    upstream.extra.emplace_back("Accept", request.upstream_accept);
+  }
   if (!options_.trust_identity_headers) upstream.drop = identity_headers(exchange.headers());
   return upstream;
 }

@@ -1,6 +1,7 @@
 // The management API under /v1/: what the command line asks. For admins, on status_bind.
 #include <utility>
 
+#include "api/admins.hpp"
 #include "api/api.hpp"
 #include "api/call.hpp"
 #include "api/management_view.hpp"
@@ -9,13 +10,6 @@
 
 namespace imagecache::api {
 namespace {
-
-/// Every handler of this file runs for admins only.
-template <base::Task<Reply> (*handler)(Call&)>
-base::Task<Reply> for_admins(Call& call) {
-  if (!call.who.is_admin) co_return management_error({Errc::forbidden, "the management API is for admins"});
-  co_return co_await handler(call);
-}
 
 base::Task<Reply> status(Call& call) {
   co_return json_reply(200, status_view(call.api));
@@ -128,6 +122,7 @@ void add_management_routes(http::Router& router, ApiContext& api) {
   add_plain_route(router, api, "DELETE", "/v1/image-volumes/{id}", for_admins<evict>, management_error);
   add_plain_route(router, api, "PUT", "/v1/image-volumes/{id}/pin", for_admins<pin>, management_error);
   add_plain_route(router, api, "DELETE", "/v1/image-volumes/{id}/pin", for_admins<unpin>, management_error);
+  add_image_management_routes(router, api);
   add_plain_route(router, api, "GET", "/v1/jobs/{id}", for_admins<show_job>, management_error);
 }
 

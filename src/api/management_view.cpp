@@ -21,6 +21,8 @@ Json image_cache_view(const ApiContext& api) {
   view["collapsed"] = counters.image_collapsed.load();
   view["misses"] = counters.image_misses.load();
   view["passes"] = counters.image_passes.load();
+  view["ranges"] = counters.image_ranges.load();
+  view["errors"] = counters.image_errors.load();
   const std::uint64_t spared = counters.image_hits + counters.image_collapsed;
   const std::uint64_t spared_bytes = counters.image_hit_bytes + counters.image_collapsed_bytes;
   view["hit_ratio"] = ratio(spared, counters.image_misses + counters.image_passes);

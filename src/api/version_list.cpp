@@ -17,6 +17,26 @@ std::optional<std::uint64_t> minor_of(const Json& version) {
   return base::parse_unsigned(std::string_view(id).substr(3));
 }
 
+/// A list of versions has no need of depth, and writing JSON costs stack for it.
+bool is_deep(std::string_view json) {
+  constexpr int most = 16;
+  int depth = 0;
+  bool in_text = false;
+  for (std::size_t at = 0; at < json.size(); ++at) {
+    const char c = json[at];
+    if (in_text && c == '\\') {
+      ++at;
+    } else if (c == '"') {
+      in_text = !in_text;
+    } else if (!in_text && (c == '{' || c == '[')) {
+      if (++depth > most) return true;
+    } else if (!in_text && (c == '}' || c == ']')) {
+      --depth;
+    }
+  }
+  return false;
+}
+
 bool redirect_links(Json& version, std::string_view from, std::string_view to) {
   bool changed = false;
   if (from.empty() || to.empty() || from == to || !version.is_object() || !version.contains("links")) return false;
@@ -38,6 +58,7 @@ bool redirect_links(Json& version, std::string_view from, std::string_view to) {
 
 std::optional<std::string> with_cache_versions(std::string_view body, std::string_view origin_authority,
                                                std::string_view own_authority) {
+  if (is_deep(body)) return std::nullopt;
   Json document = Json::parse(body, nullptr, false);
   if (!document.is_object() || !document.contains("versions") || !document["versions"].is_array()) return std::nullopt;
   Json& versions = document["versions"];
