@@ -142,8 +142,9 @@ Result<Url> parse_url(std::string_view url) {
     if (colon != std::string_view::npos) port = authority.substr(colon + 1);
   }
   parsed.port = port.empty() ? (parsed.tls ? "443" : "80") : std::string(port);
-  if (parsed.host.empty() || !base::parse_unsigned(parsed.port)) {
-    return fail(Errc::invalid_argument, std::string(url) + ": no host, or the port is not a number");
+  const auto number = base::parse_unsigned(parsed.port);
+  if (parsed.host.empty() || !number || *number > 65535) {
+    return fail(Errc::invalid_argument, std::string(url) + ": no host, or the port is no number up to 65535");
   }
   return parsed;
 }

@@ -30,7 +30,7 @@ TEST(Url, IsTakenApart) {
   EXPECT_EQ(url.authority, "[::1]:9292");
   EXPECT_EQ(url.path, "/image");
   EXPECT_EQ(parse_url("http://glance").value().port, "80");
-  for (const auto* bad : {"ftp://x", "http://", "http://x:port", "http://[::1", "glance:9292"}) {
+  for (const auto* bad : {"ftp://x", "http://", "http://x:port", "http://x:65536", "http://[::1", "glance:9292"}) {
     EXPECT_FALSE(parse_url(bad)) << bad;
   }
 }
