@@ -70,14 +70,17 @@ void ImageCache::forget_admissions(const std::string& image_id) {
   impl_->admissions.forget(image_id);
 }
 
-base::Task<Result<base::RequestContext>> ImageCache::service_context(base::RequestContext otherwise) {
-  Impl& impl = *impl_;
-  if (!impl.options.service_context) co_return otherwise;
-  auto ask = [&] { return impl.options.service_context(); };
-  IMAGECACHE_CO_TRY(base::RequestContext service, co_await base::offload(impl.pool, ask));
+base::Task<Result<base::RequestContext>> ImageCache::Impl::service_context_or(base::RequestContext otherwise) {
+  if (!options.service_context) co_return otherwise;
+  auto ask = [&] { return options.service_context(); };
+  IMAGECACHE_CO_TRY(base::RequestContext service, co_await base::offload(pool, ask));
   service.request_id = otherwise.request_id;
   service.global_request_id = otherwise.global_request_id;
   co_return service;
+}
+
+base::Task<Result<base::RequestContext>> ImageCache::service_context(base::RequestContext otherwise) {
+  return impl_->service_context_or(std::move(otherwise));
 }
 
 }  // namespace imagecache::image_cache

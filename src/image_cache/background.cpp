@@ -1,6 +1,7 @@
 // What runs on its own, and its end.
 
 #include "base/log.hpp"
+#include "base/try.hpp"
 #include "image_cache/impl.hpp"
 
 namespace imagecache::image_cache {
@@ -9,34 +10,59 @@ void ImageCache::start(const base::Executor& executor) {
   impl_->executor = executor;
   impl_->background.spawn(executor, impl_->flush_loop());
   impl_->background.spawn(executor, impl_->clean_loop());
-  for (const auto& id : queued()) impl_->background.spawn(executor, impl_->prefetch(id, base::internal_context()));
+  impl_->background.spawn(executor, impl_->prune_loop());
+  if (impl_->options.scrub_bytes_per_s > 0) impl_->background.spawn(executor, impl_->scrub_loop());
+  impl_->background.spawn(executor, impl_->prefetch_loop());
 }
 
-base::Task<void> ImageCache::Impl::flush_loop() {
+// Background work that fails goes on failing, each round: it is said once, and again when it is something else.
+void ImageCache::Impl::note(std::string& last, const Result<void>& outcome, std::string_view what) {
+  const std::string message = outcome ? "" : outcome.error().message;
+  if (message == last) return;
+  if (outcome) {
+    base::log::info("image_cache", nullptr, "{}: works again", what);
+  } else {
+    base::log::warning("image_cache", nullptr, "{}: {}", what, message);
+  }
+  last = message;
+}
+
+base::Task<bool> ImageCache::Impl::pause(std::chrono::milliseconds time) {
+  const auto until = base::in(time);
   for (;;) {
     const auto seen = stop_signal.version();
     {
       const std::lock_guard lock(mutex);
-      if (stopping) co_return;
+      if (stopping) co_return false;
     }
-    co_await stop_signal.wait_past(seen, base::in(options.flush_interval));
+    if (!co_await stop_signal.wait_past(seen, until)) co_return true;
+  }
+}
+
+base::Task<void> ImageCache::Impl::flush_loop() {
+  std::string last_problem;
+  while (co_await pause(options.flush_interval)) {
     auto work = [this] { return flush_now(); };
-    const auto written = co_await base::offload(pool, work);
-    if (!written) base::log::warning("image_cache", nullptr, "{}", written.error().message);
+    note(last_problem, co_await base::offload(pool, work), "writing what was used");
   }
 }
 
 base::Task<void> ImageCache::Impl::clean_loop() {
-  for (;;) {
-    const auto seen = stop_signal.version();
-    {
-      const std::lock_guard lock(mutex);
-      if (stopping) co_return;
-    }
-    if (co_await stop_signal.wait_past(seen, base::in(options.clean_interval))) continue;
-    auto work = [this] { return clean_now(); };
-    const auto cleaned = co_await base::offload(pool, work);
-    if (!cleaned) base::log::warning("image_cache", nullptr, "{}", cleaned.error().message);
+  std::string last_problem;
+  while (co_await pause(options.clean_interval)) {
+    auto work = [this]() -> Result<void> {
+      IMAGECACHE_CHECK(clean_now());
+      return {};
+    };
+    note(last_problem, co_await base::offload(pool, work), "cleaning");
+  }
+}
+
+base::Task<void> ImageCache::Impl::prune_loop() {
+  std::string last_problem;
+  while (co_await pause(options.prune_interval)) {
+    auto work = [this] { return prune_in_background(); };
+    note(last_problem, co_await base::offload(pool, work), "making room ahead");
   }
 }
 
@@ -50,6 +76,7 @@ base::Task<void> ImageCache::stop(base::Deadline deadline) {
   Impl& impl = *impl_;
   end_fills();
   impl.stop_signal.notify();
+  impl.queue_changed.notify();
   for (;;) {
     const auto seen = impl.fills_changed.version();
     {

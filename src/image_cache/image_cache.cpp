@@ -1,6 +1,10 @@
 // The calls that need no file of their own.
 
+#include <algorithm>
+#include <limits>
+
 #include "base/log.hpp"
+#include "base/text.hpp"
 #include "base/try.hpp"
 #include "image_cache/impl.hpp"
 
@@ -39,18 +43,70 @@ void ImageCache::touch(const std::string& image_id) {
   impl_->entries.touch(image_id, impl_->now());
 }
 
+void ImageCache::doubt(const std::string& image_id) {
+  Impl& impl = *impl_;
+  const auto work = [&impl, image_id] {
+    // The ledger first, or it would vouch for it.
+    static_cast<void>(impl.ledger->drop_verified(image_id));
+    {
+      const std::lock_guard lock(impl.mutex);
+      impl.entries.set_verified(image_id, std::nullopt);
+    }
+    impl.jobs.end();
+  };
+  impl.jobs.begin();
+  if (!impl.pool.post(work)) work();
+}
+
 std::vector<CachedImage> ImageCache::list() const {
+  return list("", std::numeric_limits<std::size_t>::max());
+}
+
+std::vector<CachedImage> ImageCache::list(const std::string& marker, std::size_t limit) const {
+  std::vector<CachedImage> page;
   const std::lock_guard lock(impl_->mutex);
-  std::vector<CachedImage> all;
-  for (const auto& id : impl_->entries.ids()) {
-    const Entry& entry = *impl_->entries.find(id);
-    all.push_back({.image_id = id,
-                   .hits = entry.hits,
-                   .last_accessed = entry.last_accessed,
-                   .last_modified = entry.last_modified,
-                   .size_bytes = entry.size_bytes});
-  }
-  return all;
+  page.reserve(std::min(limit, impl_->entries.count()));
+  impl_->entries.for_each_after(marker, limit, [&](const std::string& id, const Entry& entry) {
+    page.push_back({.image_id = id,
+                    .hits = entry.hits,
+                    .last_accessed = entry.last_accessed,
+                    .last_modified = entry.last_modified,
+                    .size_bytes = entry.size_bytes,
+                    .pinned = entry.pinned});
+  });
+  return page;
+}
+
+base::Task<Result<void>> ImageCache::pin(std::string image_id) {
+  Impl& impl = *impl_;
+  if (!base::is_safe_name(image_id))
+    co_return fail(Errc::invalid_argument, "image '" + image_id + "': not an image id");
+  auto work = [&]() -> Result<void> {
+    // Written down first: what is said to be pinned is so after a crash too.
+    IMAGECACHE_CHECK(impl.ledger->pin(image_id));
+    const std::lock_guard lock(impl.mutex);
+    impl.entries.pin(image_id);
+    impl.update_gauges();
+    return {};
+  };
+  co_return co_await base::offload(impl.pool, work);
+}
+
+base::Task<Result<void>> ImageCache::unpin(std::string image_id) {
+  Impl& impl = *impl_;
+  auto work = [&]() -> Result<void> {
+    IMAGECACHE_CHECK(impl.ledger->unpin(image_id));
+    const std::lock_guard lock(impl.mutex);
+    impl.entries.unpin(image_id);
+    impl.update_gauges();
+    return {};
+  };
+  co_return co_await base::offload(impl.pool, work);
+}
+
+std::vector<std::string> ImageCache::pinned() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->entries.pinned();
 }
 
 std::vector<FillProgress> ImageCache::fills() const {

@@ -21,6 +21,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/blocking_pool.hpp"
@@ -58,11 +59,14 @@ struct Options {
   /// On whose account bytes are fetched when no reader's token is at hand or good any more (prefetch, a fill that
   /// outlives its reader's token). Blocks. Empty: nobody's, a context without a token.
   std::function<Result<base::RequestContext>()> service_context;
+  /// For tests, which hold a thread at a named step to stage a race. Called on the pools.
+  std::function<void(std::string_view step, const std::string& image_id)> on_step;
   unsigned fill_attempts = 5;                       ///< how often a broken transfer is taken up again
   std::chrono::milliseconds begin_timeout{600000};  ///< for a fill to get its turn and the origin to begin
   std::chrono::milliseconds fill_retry_pause{1000};
   std::uint64_t hold_back_bytes = 1 << 20;           ///< readable only once the digest is known
   std::chrono::milliseconds clean_interval{300000};  ///< how often clean() runs by itself
+  std::chrono::milliseconds prune_interval{10000};   ///< how often the ttl and prune_high_percent are looked at
 };
 
 /// The origin's yes to one caller's question for one image.
@@ -138,9 +142,9 @@ class ImageCache {
   base::Task<Result<origin::ImageInfo>> describe(std::string image_id, base::RequestContext context);
 
   /// describe() and Origin::authorize_download() at once, for this caller: nobody is given a byte without both having
-  /// said yes. Questions of the same token for the same image that are being asked at the same time are asked once. With
-  /// authorization_memory, a yes is believed for that long, and a no never. An admission tells no more than the origin
-  /// did: who may download an image that is not active is admitted, and open_described() refuses it.
+  /// said yes. Questions of the same token for the same image that are being asked at the same time are asked once.
+  /// With authorization_memory, a yes is believed for that long, and a no never. An admission tells no more than the
+  /// origin did: who may download an image that is not active is admitted, and open_described() refuses it.
   base::Task<Result<Admission>> admit(std::string image_id, base::RequestContext context);
 
   /// Nothing is believed any more of what was asked about this image before: to be called when a request of ours has
@@ -168,6 +172,8 @@ class ImageCache {
 
   /// To be called when a reader has sent a hit's bytes: counts it and its time, in memory; written in batches.
   void touch(const std::string& image_id);
+  /// To be called when a hit's file could not be read, or ended too soon: it is verified before its next use.
+  void doubt(const std::string& image_id);
 
   std::vector<CachedImage> list() const;  ///< by image_id
   /// At most `limit` of them, from the first id greater than `marker` on. Costs O(limit + log n).

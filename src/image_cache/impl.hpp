@@ -16,6 +16,7 @@
 #include "image_cache/jobs.hpp"
 #include "image_cache/layout.hpp"
 #include "image_cache/ledger.hpp"
+#include "image_cache/prefetch_queue.hpp"
 
 namespace imagecache::image_cache {
 
@@ -74,18 +75,22 @@ struct ImageCache::Impl {
     base::Signal ended;
   };
   std::map<std::string, std::shared_ptr<Verification>> verifying;  // shared by all who wait for it
+  PrefetchQueue prefetches;
   bool stopping = false;
 
   std::mutex flush_mutex;  // one flush at a time, in the order of the changes; taken before mutex
 
   base::Signal fills_changed;
   base::Signal stop_signal;
+  base::Signal queue_changed;
   base::TaskGroup background;
   std::optional<base::Executor> executor;
 
   // admit.cpp
   /// Puts both questions to the origin; the answers go to `admissions`.
   void ask(const std::shared_ptr<Admissions::Question>& question, const base::RequestContext& context);
+
+  base::Task<Result<base::RequestContext>> service_context_or(base::RequestContext otherwise);
 
   // open.cpp
   /// `deadline` is for the origin to begin.
@@ -128,6 +133,9 @@ struct ImageCache::Impl {
   /// With the mutex held; the file is still to be removed.
   void evict(const std::string& id, EvictionReason reason);
 
+  /// What nobody has used for long, and what is above the high mark. Blocks.
+  Result<void> prune_in_background();
+
   // leave.cpp
   enum class Left { clear, deleted, content_changed, invalid };
   /// Removes files that have left `entries`, or partial files that have left `partials`.
@@ -152,9 +160,26 @@ struct ImageCache::Impl {
   Result<Removed> clean_now();
   base::Task<void> flush_loop();
   base::Task<void> clean_loop();
-  base::Task<void> prefetch(std::string image_id, base::RequestContext context);
-  base::Task<Result<void>> fetch_without_reader(std::string image_id, base::RequestContext context);
+  base::Task<void> prune_loop();
+  void note(std::string& last, const Result<void>& outcome, std::string_view what);
+  /// False as soon as the cache is stopping.
+  base::Task<bool> pause(std::chrono::milliseconds time);
 
+  // scrub.cpp
+  base::Task<void> scrub_loop();
+  /// Reads what is due and holds it against its digest; how far it got outlives the process.
+  base::Task<Result<void>> scrub_round();
+  base::Task<Result<bool>> scrub_file(std::string image_id);  ///< false: it was not due, or cannot be told
+
+  // queue.cpp
+  base::Task<void> prefetch_loop();
+  base::Task<void> prefetch_one(std::string image_id);
+  base::Task<Result<void>> prefetch(std::string image_id, base::RequestContext context);
+  Result<std::vector<FoundFile>> markers() const;  ///< by age. Blocks
+
+  void step(std::string_view name, const std::string& image_id) const {
+    if (options.on_step) options.on_step(name, image_id);
+  }
   double now() const { return base::to_epoch_seconds(clock.now()); }
   void update_gauges();  // with the mutex held
 };

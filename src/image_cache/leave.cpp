@@ -11,6 +11,7 @@ namespace imagecache::image_cache {
 
 void ImageCache::Impl::remove_files(const std::vector<std::string>& ids) {
   for (const auto& id : ids) {
+    step("evict.chosen", id);
     const auto hold = id_locks.hold(id);
     bool kept = false;
     bool part_in_use = false;

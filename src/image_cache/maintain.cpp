@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "base/crash_point.hpp"
 #include "base/text.hpp"
 #include "base/try.hpp"
 #include "image_cache/found_files.hpp"
@@ -82,7 +81,7 @@ Result<Removed> ImageCache::Impl::clean_now() {
         update_gauges();
       }
     }
-    base::crash_point("clean.chosen");
+    step("clean.chosen", file.name);
     IMAGECACHE_CHECK(base::remove_file(layout.incomplete(file.name)));
     static_cast<void>(ledger->drop_partial(file.name));
     ++removed.files;

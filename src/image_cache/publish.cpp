@@ -45,10 +45,12 @@ void ImageCache::Impl::run_fill(const std::shared_ptr<Fill>& fill) {
   }
   fill->finish(std::move(outcome));
   end_fill(*fill, room_is_released);
+  step("fill.ended", id);
 }
 
 Result<void> ImageCache::Impl::publish(Fill& fill, double fetch_seconds, bool& room_is_released) {
   const std::string& id = fill.info().id;
+  step("publish.begin", id);
   {
     const auto hold = id_locks.hold(id);
     const auto give_up = [&](Error problem) {

@@ -88,4 +88,44 @@ Result<std::vector<std::string>> ImageCache::Impl::make_room(const std::string& 
   return victims;
 }
 
+Result<void> ImageCache::Impl::prune_in_background() {
+  // A few at a time: readers wait for the mutex.
+  constexpr std::size_t at_once = 256;
+  const auto part_of_limit = [this](unsigned percent) {
+    return static_cast<std::uint64_t>(static_cast<double>(options.max_size_bytes) * std::min(percent, 100U) / 100.0);
+  };
+  const std::uint64_t high = part_of_limit(options.prune_high_percent);
+  const std::uint64_t low = std::min(high, part_of_limit(options.prune_low_percent));
+  bool pruning = false;
+  for (;;) {
+    std::vector<std::string> victims;
+    {
+      const std::lock_guard lock(mutex);
+      if (stopping) return {};
+      if (options.ttl.count() > 0) {
+        const double before = now() - static_cast<double>(options.ttl.count());
+        while (victims.size() < at_once) {
+          const auto unused = entries.unused_since(before);
+          if (!unused) break;
+          evict(*unused, EvictionReason::ttl);
+          victims.push_back(*unused);
+        }
+      }
+      // The limit itself and the floor hold at any time; here it is about having some room before it is wanted.
+      pruning = pruning || entries.bytes() + entries.reserved_bytes() > high;
+      while (pruning && victims.size() < at_once && entries.bytes() + entries.reserved_bytes() > low) {
+        const auto next = entries.victim();
+        if (!next) break;
+        evict(*next, EvictionReason::size);
+        victims.push_back(*next);
+      }
+      IMAGECACHE_TRY(auto more, make_room("(prune)", 0));
+      for (auto& id : more) victims.push_back(std::move(id));
+      update_gauges();
+    }
+    if (victims.empty()) return {};
+    remove_files(victims);
+  }
+}
+
 }  // namespace imagecache::image_cache

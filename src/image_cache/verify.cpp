@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "base/crash_point.hpp"
 #include "base/digest.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
@@ -76,7 +75,7 @@ void ImageCache::Impl::verify_now(const origin::ImageInfo& info) {
   const auto before = base::stat_fd(file->get(), id);
   if (!before || !S_ISREG(before->st_mode)) return;
   const auto right = content_is_right(file->get(), info);
-  base::crash_point("verify.digested");
+  step("verify.digested", id);
   const auto after = base::stat_fd(file->get(), id);
   if (!after) return;
   const Stamp stamp = stamp_of(*after);

@@ -1,0 +1,230 @@
+// Two at once on the files of one image, each race held open at the step where it would hurt.
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "base/text.hpp"
+#include "unit/image_cache/rig.hpp"
+
+namespace imagecache::image_cache {
+namespace {
+
+constexpr std::uint64_t mib = 1 << 20;
+using std::chrono::seconds;
+
+/// What happens at a step of the cache: once, to be set by a test when the cache runs already.
+class Steps {
+ public:
+  void at(const std::string& step, const std::string& image_id, std::function<void()> work) {
+    const std::lock_guard lock(mutex_);
+    work_[{step, image_id}] = std::move(work);
+  }
+  auto hook() {
+    return [this](std::string_view step, const std::string& image_id) {
+      std::function<void()> work;
+      {
+        const std::lock_guard lock(mutex_);
+        const auto found = work_.find({std::string(step), image_id});
+        if (found == work_.end()) return;
+        work = std::move(found->second);
+        work_.erase(found);
+      }
+      work();
+    };
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::pair<std::string, std::string>, std::function<void()>> work_;
+};
+
+std::uint64_t bytes_on_disk(const Rig& rig) {
+  std::uint64_t sum = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(rig.file(""))) {
+    if (entry.is_regular_file() && base::is_uuid(entry.path().filename().native())) sum += entry.file_size();
+  }
+  return sum;
+}
+
+TEST(ImageCacheRaces, AnEvictedFileThatIsAskedForBeforeItIsGoneMakesRoomAsAnyOther) {
+  Steps steps;
+  Rig rig({.max_size_bytes = 5 * mib, .on_step = steps.hook()});
+  const auto content = Content::generated(2 * mib, 1);
+  const auto a = rig.origin.add({.content = content});
+  const auto b = rig.origin.add({.content = Content::generated(2 * mib, 2)});
+  const auto c = rig.origin.add({.content = Content::generated(2 * mib, 3)});
+  ASSERT_TRUE(rig.get_and_settle(a));
+  rig.clock.advance(seconds(1));
+  ASSERT_TRUE(rig.get_and_settle(b));
+  // c's coming has chosen a; before a's file is unlinked somebody wants it.
+  steps.at("evict.chosen", a, [&] { EXPECT_EQ(rig.get(a).value(), content.bytes()); });
+  ASSERT_TRUE(rig.get_and_settle(c));
+  EXPECT_TRUE(rig.cache->is_cached(a)) << "it is kept, and b went in its place";
+  EXPECT_FALSE(rig.cache->is_cached(b));
+  EXPECT_EQ(rig.get(a).value(), content.bytes());
+  EXPECT_EQ(rig.origin.downloads(a), 1U);
+  EXPECT_LE(rig.cache->size_bytes(), 5 * mib);
+  EXPECT_EQ(bytes_on_disk(rig), rig.cache->size_bytes());
+}
+
+TEST(ImageCacheRaces, AFileThatNobodyCountedIsNotKeptPastTheLimit) {
+  Rig rig({.max_size_bytes = 3 * mib});
+  const auto content = Content::generated(4 * mib, 4);
+  const auto id = rig.origin.add({.content = content});
+  write_file(rig.file(id), content.bytes());  // another program's, while we run
+  const auto refused = rig.open(id);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::no_space);
+  EXPECT_EQ(rig.cache->size_bytes(), 0U);
+  EXPECT_EQ(bytes_on_disk(rig), 0U);
+}
+
+TEST(ImageCacheRaces, ALongDigestOfAWrongFileDoesNotCondemnTheRightOneThatTookItsPlace) {
+  Steps steps;
+  Rig rig({.on_step = steps.hook()});
+  const auto content = Content::generated(2 * mib, 5);
+  const auto id = rig.origin.add({.content = content});
+  ASSERT_TRUE(rig.get_and_settle(id));
+  write_file(rig.file(id), std::string(2 * mib, 'x'));
+  steps.at("verify.digested", id, [&] {
+    write_file(rig.directory / "newer", content.bytes());
+    std::filesystem::rename(rig.directory / "newer", rig.file(id));
+  });
+  EXPECT_EQ(rig.get_and_settle(id).value(), content.bytes());
+  EXPECT_FALSE(std::filesystem::exists(rig.file("invalid/" + id)));
+  EXPECT_EQ(rig.origin.downloads(id), 1U) << "the newer file is the image";
+}
+
+TEST(ImageCacheRaces, ACleanThatHasChosenAStalePartDoesNotTakeTheNewFillsOne) {
+  Steps steps;
+  Rig rig({.on_step = steps.hook()});
+  const auto content = Content::generated(4 * mib, 6);
+  const auto id = rig.origin.add({.content = content});
+  write_file(rig.file("incomplete/" + id), "left behind by somebody");
+  rig.clock.advance(std::chrono::hours(24 * 365 * 5));
+  std::jthread reader;
+  Result<std::string> read;
+  steps.at("clean.chosen", id, [&] {
+    reader = std::jthread([&] { read = rig.get(id); });
+    while (rig.cache->fills().empty()) std::this_thread::yield();
+  });
+  EXPECT_EQ(rig.io->run(rig.cache->clean()).value().files, 1U);
+  reader.join();
+  rig.settle();
+  EXPECT_EQ(read.value_or(""), content.bytes());
+  EXPECT_TRUE(rig.cache->is_cached(id));
+  EXPECT_EQ(read_file(rig.file(id)), content.bytes());
+}
+
+TEST(ImageCacheRaces, StopReturnsAfterTheLastFillThreadHasLeft) {
+  Steps steps;
+  Rig rig({.on_step = steps.hook()});
+  const auto id = rig.origin.add({.content = Content::generated(mib, 7)});
+  std::atomic<bool> let_go = false;
+  std::atomic<bool> left = false;
+  steps.at("fill.ended", id, [&] {
+    while (!let_go) std::this_thread::yield();
+    left = true;
+  });
+  ASSERT_TRUE(rig.get(id));
+  rig.settle();  // nothing is left of the fill that anybody could see
+  std::jthread stopper([&] {
+    rig.io->run(rig.cache->stop(base::in(seconds(20))));
+    EXPECT_TRUE(left);
+  });
+  let_go = true;
+  stopper.join();
+}
+
+TEST(ImageCacheRaces, AnImageThatIsRemovedWhileItIsFetchedIsNotPublished) {
+  Rig rig;
+  const auto content = Content::generated(6 * mib, 8);
+  const auto id = rig.origin.add({.content = content});
+  const auto gate = std::make_shared<Gate>();
+  rig.origin.script(id, [&](ImageScript& s) { s.file.gates.push_back({3 * mib, gate}); });
+  auto reader = rig.open(id);
+  ASSERT_TRUE(reader);
+  ASSERT_TRUE(gate->wait_arrived());
+  ASSERT_TRUE(rig.io->run(rig.cache->remove(id)));
+  gate->open();
+  EXPECT_EQ(rig.read(*reader).value(), content.bytes()) << "who reads along gets it to the end";
+  rig.settle();
+  EXPECT_FALSE(rig.cache->is_cached(id));
+  EXPECT_FALSE(std::filesystem::exists(rig.file(id)));
+  EXPECT_FALSE(std::filesystem::exists(rig.file("incomplete/" + id)));
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 0U);
+}
+
+TEST(ImageCacheRaces, AFillOfARemovedImageThatNobodyReadsEndsAtOnce) {
+  Rig rig;
+  const auto id = rig.origin.add({.content = Content::generated(6 * mib, 9)});
+  const auto gate = std::make_shared<Gate>();
+  rig.origin.script(id, [&](ImageScript& s) { s.file.gates.push_back({3 * mib, gate}); });
+  {
+    auto reader = rig.open(id);
+    ASSERT_TRUE(reader);
+    ASSERT_TRUE(gate->wait_arrived());
+    ASSERT_TRUE(rig.io->run(rig.cache->remove(id)));
+    EXPECT_EQ(rig.cache->fills().size(), 1U) << "it has a reader";
+  }
+  rig.settle();  // the gate is shut still
+  EXPECT_FALSE(std::filesystem::exists(rig.file("incomplete/" + id)));
+  gate->open();
+}
+
+TEST(ImageCacheRaces, ARemovalBetweenTheDigestAndTheRenameIsSeen) {
+  Steps steps;
+  Rig rig({.on_step = steps.hook()});
+  const auto id = rig.origin.add({.content = Content::generated(mib, 10)});
+  steps.at("publish.begin", id, [&] { ASSERT_TRUE(rig.io->run(rig.cache->remove(id))); });
+  EXPECT_TRUE(rig.get_and_settle(id));
+  EXPECT_FALSE(rig.cache->is_cached(id));
+  EXPECT_EQ(bytes_on_disk(rig), 0U);
+}
+
+TEST(ImageCacheRaces, AFillOfFormerContentIsNotPublishedOnceTheNewIsKnown) {
+  Rig rig;
+  const auto id = rig.origin.add({.content = Content::generated(6 * mib, 11)});
+  const auto gate = std::make_shared<Gate>();
+  rig.origin.script(id, [&](ImageScript& s) { s.file.gates.push_back({3 * mib, gate}); });
+  auto former = rig.open(id);
+  ASSERT_TRUE(former);
+  ASSERT_TRUE(gate->wait_arrived());
+  const auto other = Content::generated(4 * mib, 12);
+  rig.origin.change(id, [&](test::ImageSpec& spec) { spec.content = other; });
+  EXPECT_EQ(rig.open(id).error().code, Errc::conflict);
+  gate->open();
+  EXPECT_TRUE(rig.read(*former));
+  rig.settle();
+  EXPECT_FALSE(rig.cache->is_cached(id));
+  EXPECT_EQ(rig.get_and_settle(id).value(), other.bytes());
+}
+
+TEST(ImageCacheRaces, AHerdOnADoubtfulFileDigestsItOnce) {
+  std::atomic<int> digested = 0;
+  std::atomic<int> opening = 0;
+  Rig rig({.on_step = [&](std::string_view step, const std::string&) {
+    if (step != "verify.digested") return;
+    ++digested;
+    while (opening < 16) std::this_thread::yield();
+  }});
+  const auto content = Content::generated(2 * mib, 13);
+  const auto id = rig.origin.add({.content = content});
+  ASSERT_TRUE(rig.get_and_settle(id));
+  std::filesystem::last_write_time(rig.file(id), std::filesystem::file_time_type::clock::now());
+  std::vector<std::jthread> readers;
+  for (int i = 0; i < 16; ++i) {
+    readers.emplace_back([&] {
+      ++opening;
+      EXPECT_EQ(rig.get(id).value_or(""), content.bytes());
+    });
+  }
+  readers.clear();
+  EXPECT_LE(digested, 2) << "one for all who came while it ran";
+  EXPECT_EQ(rig.origin.downloads(id), 1U);
+}
+
+}  // namespace
+}  // namespace imagecache::image_cache
