@@ -57,6 +57,16 @@ std::string without_tags(std::string_view html) {
   return text;
 }
 
+// Glance puts HTML's ends of lines into its JSON too.
+std::string on_one_line(std::string_view text) {
+  std::string line;
+  for (const auto& piece : base::split(without_tags(text), '\n')) {
+    const auto words = base::trim(piece);
+    if (!words.empty()) line += (line.empty() ? "" : " ") + std::string(words);
+  }
+  return line;
+}
+
 // {"itemNotFound": {"code": 404, "message": …}}, {"error": {"message": …}}, {"error": "…"}.
 std::string json_message(const std::string& body) {
   const auto parsed = json::parse(body, nullptr, false);
@@ -155,7 +165,7 @@ Result<HttpResponse> exchange(const Endpoint& endpoint, const HttpRequest& reque
 }
 
 std::string explain(const HttpResponse& response) {
-  auto message = json_message(response.body);
+  auto message = on_one_line(json_message(response.body));
   if (message.empty() && !response.body.starts_with('{')) message = text_message(response.body);
   if (message.empty()) return fmt::format("HTTP {}", response.status);
   return fmt::format("{} (HTTP {})", message, response.status);

@@ -36,7 +36,7 @@ struct ImagesRequest {
 
 struct ListedImage {
   std::string image_id;
-  std::string state;  ///< cached, queued, or pinned (and neither)
+  std::string state;  ///< cached, queued, filling, or pinned and nothing else
   std::uint64_t size_bytes = 0;
   std::uint64_t hits = 0;
   double last_accessed = 0;  ///< seconds since the epoch; 0: never, or queued

@@ -35,19 +35,16 @@ Result<std::vector<ListedImage>> listed(Session& session) {
   return images;
 }
 
-/// The images of the status API, a page after the other.
+/// The images of the status API, a page after the other. How long a page is, the daemon decides.
 Result<std::vector<Json>> managed(Session& session) {
-  constexpr std::size_t page = 1000;
   std::vector<Json> all;
   for (std::string marker;;) {
-    IMAGECACHE_TRY(const auto answer,
-                   session.get(Api::status, fmt::format("/v1/images?limit={}{}", page,
-                                                        marker.empty() ? "" : "&marker=" + encode(marker))));
+    const auto query = marker.empty() ? "" : "&marker=" + encode(marker);
+    IMAGECACHE_TRY(const auto answer, session.get(Api::status, "/v1/images?limit=1000" + query));
     const auto images = array_of(answer, "images");
-    for (const auto& image : images) all.push_back(image);
-    const auto last = images.empty() ? std::string() : text_of(images.back(), "image_id");
-    if (images.size() < page || last.empty() || last == marker) return all;
-    marker = last;
+    if (images.empty() || text_of(images.back(), "image_id") <= marker) return all;
+    marker = text_of(images.back(), "image_id");
+    all.insert(all.end(), images.begin(), images.end());
   }
 }
 
@@ -56,23 +53,20 @@ Result<ImagesReport> list(Session& session) {
   IMAGECACHE_TRY(report.images, listed(session));
   if (session.has_url()) return report;  // one API's address: the other's is not known
   const auto more = managed(session);
-  if (!more) return report;  // pins are an extra: the list is worth having without
-  std::map<std::string, ListedImage*> by_id;
-  for (auto& image : report.images) {
-    image.pinned = false;
-    by_id[image.image_id] = &image;
-  }
-  std::vector<ListedImage> pinned_only;
+  if (!more) return report;  // what it adds is an extra: the list is worth having without
+  std::map<std::string, std::size_t> place;
+  for (std::size_t at = 0; at < report.images.size(); ++at) place[report.images[at].image_id] = at;
+  for (auto& image : report.images) image.pinned = false;
   for (const auto& row : *more) {
-    if (!row.is_object() || !row.contains("pinned") || row["pinned"] != true) continue;
     const auto id = text_of(row, "image_id");
-    if (const auto found = by_id.find(id); found != by_id.end()) {
-      found->second->pinned = true;
-    } else {
-      pinned_only.push_back({.image_id = id, .state = "pinned", .pinned = true});
+    const bool pinned = row.contains("pinned") && row["pinned"] == true;
+    if (const auto known = place.find(id); known != place.end()) {
+      report.images[known->second].pinned = pinned;
+    } else if (const auto state = text_of(row, "state"); state != "cached") {
+      // Being filled, or pinned and nothing else. What is cached has been so only since the list was asked for.
+      report.images.push_back({.image_id = id, .state = state, .pinned = pinned});
     }
   }
-  report.images.insert(report.images.end(), pinned_only.begin(), pinned_only.end());
   return report;
 }
 

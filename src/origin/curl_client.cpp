@@ -189,7 +189,10 @@ struct CurlClient::Transfer {
 CurlClient::CurlClient(Options options) : options_(std::move(options)) {
   init_curl_once();
   streams_.most = std::max(1U, options_.max_streams);
+  streams_.most_idle = streams_.most;
   questions_.most = std::max(1U, options_.max_questions);
+  // A herd's connections are many times what is needed on average, and each holds a green thread of glance-api's.
+  questions_.most_idle = std::max(4U, questions_.most / 4);
 }
 CurlClient::~CurlClient() = default;
 
@@ -224,11 +227,11 @@ void CurlClient::release(std::unique_ptr<Handle> handle, bool long_lived) {
   {
     const std::scoped_lock lock(mutex_);
     Pool& pool = long_lived ? streams_ : questions_;
-    if (handle->generation == generation_) pool.idle.push_back(std::move(handle));
+    if (handle->generation == generation_ && pool.idle.size() < pool.most_idle) pool.idle.push_back(std::move(handle));
     --pool.in_use;
   }
   freed_.notify_all();
-  // A handle of older certificates is closed here, without the lock.
+  // A handle that is not kept is closed here, without the lock.
 }
 
 // libcurl reads certificates and keys when it connects, but keeps what it has read of authorities for a day with the

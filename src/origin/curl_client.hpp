@@ -89,6 +89,7 @@ class CurlClient {
 
   struct Pool {
     unsigned most = 1;
+    unsigned most_idle = 1;  // a kept connection is one that the far side has to keep too
     unsigned in_use = 0;
     std::vector<std::unique_ptr<Handle>> idle{};  // the last used at the end
   };

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 #include <utility>
@@ -35,8 +36,12 @@ bool is_html(const HttpHead& head) {
   return base::to_lower(head.header("content-type")).starts_with("text/html");
 }
 
-/// What Glance says in an HTML error page: the text behind the heading, without tags, on one line.
+/// What Glance says in an error's JSON, or in its HTML page behind the heading: without tags, on one line.
 std::string reason_in(std::string_view html) {
+  const auto json = nlohmann::json::parse(html, nullptr, false);
+  const bool has_message = json.is_object() && json.contains("message") && json["message"].is_string();
+  const auto message = has_message ? json["message"].get<std::string>() : std::string();
+  if (has_message) html = message;
   if (const auto heading = html.find("</h1>"); heading != std::string_view::npos) html.remove_prefix(heading);
   std::string text;
   bool tag = false;
@@ -339,7 +344,8 @@ Result<ImageInfo> GlanceOrigin::describe(const std::string& image_id, const base
 // (glance/api/v2/image_data.py: the controller's download(), then the serializer's). So a range that no image can have
 // is refused with 416 to those who may download, on every store, those without ranges included, and costs no byte. An
 // origin that knows no ranges begins to send instead (200), which is a yes too and is broken off. Where a range is a
-// bad request (400), that says nothing of the caller, so the image itself is asked for and broken off after the head.
+// bad request (400), that says nothing of the caller, so the image itself is asked for and broken off after the head;
+// so too where the question fails (500), as glance-api does on an image that has no size yet.
 Result<void> GlanceOrigin::authorize_download(const std::string& image_id, const base::RequestContext& context) {
   if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
   IMAGECACHE_TRY(const auto headers, headers_for(context, "*/*"));
@@ -347,14 +353,16 @@ Result<void> GlanceOrigin::authorize_download(const std::string& image_id, const
   return with_retries(image_id, context, deadline, {}, [&](const std::string& base_url) -> HttpResult<void> {
     const std::string url = base_url + "/v2/images/" + image_id + "/file";
     HttpHead head;
-    if (!refuses_ranges(base_url)) {
+    bool refused = refuses_ranges(base_url);
+    if (!refused) {
       auto asked_headers = headers;
       asked_headers.emplace_back("Range: bytes=9223372036854775806-");
       auto asked = would_send(url, std::move(asked_headers), deadline, head);
-      if (head.status != 400) return asked;
+      if (head.status != 400 && head.status != 500) return asked;
+      refused = head.status == 400;
     }
     auto asked = would_send(url, headers, deadline, head);
-    if (asked) remember_refused_ranges(base_url);
+    if (asked && refused) remember_refused_ranges(base_url);
     return asked;
   });
 }

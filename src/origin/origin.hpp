@@ -84,8 +84,8 @@ class Origin {
 
   /// May this caller have its bytes? Asked the way the bytes themselves are asked for, so that what decides there
   /// decides here (Glance: visibility, deactivation and the policy download_image, which may be stricter than
-  /// get_image), without any byte being handed on. Errors as describe()'s. Of an image that is not active the answer
-  /// says nothing (Glance fails on a queued one): look at the status first.
+  /// get_image), without any byte being handed on. Errors as describe()'s. A yes for an image that has no bytes (yet)
+  /// is a yes.
   virtual Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context) = 0;
 
   /// Streams the image's bytes from `from.offset_bytes` on to `sink` until the end, a failure or a stop

@@ -94,6 +94,14 @@ TEST_F(Images, OnlineAndAUrlMeanTheDaemonAlone) {
   EXPECT_EQ(run_with(config, {"images", "prune", "--online", "--offline"}), 2);
 }
 
+TEST_F(Images, GlancesWordsAreToldOnOneLine) {
+  FakeDaemon daemon([](const SeenRequest&) {
+    return Answer{404, R"({"message": "Image i1 not found.<br /><br />\n\n\n", "code": "404 Not Found"})"};
+  });
+  EXPECT_EQ(run_with(at(daemon.address()), {"images", "queue", "i1"}), 1);
+  EXPECT_EQ(err(), "cinder-image-cache: image i1: Image i1 not found. (HTTP 404)\n");
+}
+
 TEST_F(Images, ADaemonThatRunsButDoesNotListenIsNamed) {
   report_ = fail(Errc::conflict, "/state: process 4711 (cinder-image-cache serve) holds this state directory");
   EXPECT_EQ(run_with(nobody(), {"images", "prune"}), 1);
@@ -179,20 +187,30 @@ TEST_F(Images, TheListHasPinsWhereTheyAreKnown) {
             "+-------+--------+---------+------+---------------------+--------+\n");
 }
 
-TEST_F(Images, TheDaemonsListIsJoinedWithItsPins) {
-  FakeDaemon status([](const SeenRequest&) {
-    return Answer{200, R"({"images":[{"image_id":"i1","pinned":true},{"image_id":"i2","pinned":false},)"
-                       R"({"image_id":"i9","pinned":true}]})"};
+TEST_F(Images, TheDaemonsListIsJoinedWithItsPinsPageByPage) {
+  FakeDaemon status([](const SeenRequest& request) {
+    if (!request.line.contains("marker")) {
+      return Answer{200, R"({"images":[{"image_id":"i1","state":"cached","pinned":true},)"
+                         R"({"image_id":"i2","state":"queued","pinned":false}]})"};
+    }
+    if (request.line.ends_with("marker=i2")) {
+      return Answer{200, R"({"images":[{"image_id":"i7","state":"cached","pinned":false},)"
+                         R"({"image_id":"i8","state":"filling","pinned":false},)"
+                         R"({"image_id":"i9","state":"pinned","pinned":true}]})"};
+    }
+    return Answer{200, R"({"images":[]})"};
   });
   FakeDaemon image([](const SeenRequest&) {
     return Answer{200, R"({"cached_images":[{"image_id":"i1","hits":1,"size":5,"last_accessed":2.5,)"
                        R"("last_modified":1}],"queued_images":["i2"]})"};
   });
   EXPECT_EQ(run_with(at(image.address(), status.address()), {"images", "list", "-f", "json"}), 0) << err();
-  ASSERT_EQ(json().size(), 3U);
+  ASSERT_EQ(json().size(), 4U) << out();
   EXPECT_EQ(json()[0].at("pinned"), true);
   EXPECT_EQ(json()[1].at("pinned"), false);
-  EXPECT_EQ(json()[2].dump(), R"({"image_id":"i9","pinned":true,"state":"pinned"})");
+  EXPECT_EQ(json()[2].dump(), R"({"image_id":"i8","pinned":false,"state":"filling"})");
+  EXPECT_EQ(json()[3].dump(), R"({"image_id":"i9","pinned":true,"state":"pinned"})");
+  EXPECT_EQ(status.lines().size(), 3U);
 }
 
 TEST_F(Images, PinsAreSetOnTheStatusPort) {
