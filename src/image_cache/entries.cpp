@@ -34,6 +34,7 @@ void Entries::enter(Map::iterator place) {
     free_slots_.pop_back();
     by_slot_[entry.slot] = place;
   }
+  slots_.insert(place->first, entry.slot);
   entry.pinned = is_pinned(place->first);
   if (entry.pinned) ++pinned_files_;
   bytes_ += entry.size_bytes;
@@ -41,6 +42,7 @@ void Entries::enter(Map::iterator place) {
 
 void Entries::load(std::vector<IndexRow> rows) {
   by_slot_.reserve(rows.size());
+  slots_.reserve(rows.size());
   for (auto& row : rows) {
     Entry entry{.size_bytes = row.size_bytes,
                 .hits = row.hits,
@@ -67,19 +69,24 @@ void Entries::put(const std::string& id, Entry entry, bool has_row) {
   if (!has_row) to_put_.insert(id);
 }
 
+Entries::Map::iterator Entries::place_of(std::string_view id) const {
+  const auto slot = slots_.find(id, [&](Slot candidate) { return by_slot_[candidate]->first == id; });
+  return slot ? by_slot_[*slot] : end_;
+}
+
 const Entry* Entries::find(std::string_view id) const {
-  const auto found = entries_.find(id);
+  const auto found = place_of(id);
   return found == entries_.end() ? nullptr : &found->second;
 }
 
 void Entries::set_verified(const std::string& id, std::optional<Verified> verified) {
-  const auto found = entries_.find(id);
+  const auto found = place_of(id);
   if (found == entries_.end()) return;
   found->second.verified = verified ? MaybeVerified(std::move(*verified)) : MaybeVerified();
 }
 
 void Entries::set_size(const std::string& id, std::uint64_t size_bytes) {
-  const auto found = entries_.find(id);
+  const auto found = place_of(id);
   if (found == entries_.end() || found->second.size_bytes == size_bytes) return;
   Entry& entry = found->second;
   bytes_ = bytes_ - entry.size_bytes + size_bytes;
@@ -91,19 +98,19 @@ void Entries::set_size(const std::string& id, std::uint64_t size_bytes) {
 }
 
 void Entries::restamp(const Restamped& moved) {
-  const auto found = entries_.find(moved.image_id);
+  const auto found = place_of(moved.image_id);
   if (found == entries_.end() || !found->second.verified) return;
   if (found->second.verified->stamp == moved.before) found->second.verified->stamp = moved.after;
 }
 
 bool Entries::erase(const std::string& id, bool evicted) {
-  const auto found = entries_.find(id);
+  const auto found = place_of(id);
   if (found == entries_.end()) return false;
   const Entry& entry = found->second;
   leave_lines(entry.slot, evicted);
   if (entry.pinned) --pinned_files_;
   bytes_ -= entry.size_bytes;
-  by_slot_[entry.slot] = entries_.end();
+  slots_.erase(id, entry.slot);
   free_slots_.push_back(entry.slot);
   entries_.erase(found);
   hits_.erase(id);
@@ -132,7 +139,7 @@ std::optional<EvictionReason> Entries::take_eviction(const std::string& id) {
 }
 
 void Entries::touch(const std::string& id, double now) {
-  const auto found = entries_.find(id);
+  const auto found = place_of(id);
   if (found == entries_.end()) return;
   Entry& entry = found->second;
   entry.last_accessed = std::max(entry.last_accessed, now);
@@ -150,7 +157,7 @@ void Entries::touch(const std::string& id, double now) {
 
 void Entries::pin(const std::string& id) {
   if (!pins_.insert(id).second) return;
-  const auto found = entries_.find(id);
+  const auto found = place_of(id);
   if (found == entries_.end()) return;
   leave_lines(found->second.slot, false);
   found->second.pinned = true;
@@ -159,7 +166,7 @@ void Entries::pin(const std::string& id) {
 
 void Entries::unpin(const std::string& id) {
   if (pins_.erase(id) == 0) return;
-  const auto found = entries_.find(id);
+  const auto found = place_of(id);
   if (found == entries_.end()) return;
   found->second.pinned = false;
   --pinned_files_;
@@ -188,7 +195,7 @@ std::optional<std::string> Entries::unused_since(double time) const {
 Changes Entries::take_changes() {
   Changes changes;
   for (const auto& id : to_put_) {
-    const Entry& entry = entries_.find(id)->second;
+    const Entry& entry = place_of(id)->second;
     // What is still to be added by `hits` is not in the row yet: a row that is there already keeps its own count.
     const auto unwritten = hits_.find(id);
     changes.puts.push_back({.image_id = id,
@@ -207,13 +214,13 @@ Changes Entries::take_changes() {
 
 void Entries::put_back(Changes changes) {
   for (const auto& row : changes.puts) {
-    if (entries_.contains(row.image_id)) to_put_.insert(row.image_id);
+    if (find(row.image_id)) to_put_.insert(row.image_id);
   }
   for (auto& id : changes.removals) {
-    if (!entries_.contains(id)) to_remove_.insert(std::move(id));
+    if (!find(id)) to_remove_.insert(std::move(id));
   }
   for (auto& hit : changes.hits) {
-    if (!entries_.contains(hit.image_id)) continue;
+    if (!find(hit.image_id)) continue;
     auto& hits = hits_[hit.image_id];
     hits.more_hits += hit.more_hits;
     hits.last_accessed = std::max(hits.last_accessed, hit.last_accessed);

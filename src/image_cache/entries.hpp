@@ -19,6 +19,7 @@
 #include "image_cache/eviction.hpp"
 #include "image_cache/index.hpp"
 #include "image_cache/ledger.hpp"
+#include "image_cache/slot_index.hpp"
 #include "image_cache/slot_lists.hpp"
 
 namespace imagecache::image_cache {
@@ -130,12 +131,16 @@ class Entries {
 
  private:
   using Map = std::map<std::string, Entry, std::less<>>;
+  /// The id's place, or the end: as entries_.find(), without the walk down the tree.
+  Map::iterator place_of(std::string_view id) const;
   void enter(Map::iterator place);
   void join_lines(const Map::value_type& item);
   void leave_lines(Slot slot, bool evicted);
   bool erase(const std::string& id, bool evicted);
 
-  Map entries_;
+  Map entries_;  // by id, for pages
+  const Map::iterator end_ = entries_.end();
+  SlotIndex slots_;
   std::vector<Map::iterator> by_slot_;
   std::vector<Slot> free_slots_;
   SlotLists<1> by_last_use_;

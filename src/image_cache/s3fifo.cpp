@@ -12,8 +12,8 @@
 namespace imagecache::image_cache {
 namespace {
 
-constexpr std::uint8_t most_uses = 3;
-constexpr std::uint8_t uses_for_main = 1;
+constexpr std::uint64_t most_uses = 3;
+constexpr std::uint64_t uses_for_main = 1;
 constexpr std::uint64_t small_share = 10;  // the small line's part of the capacity is a tenth
 
 /// What left the small line lately: ids by their hash, bounded by the bytes that they had, as they would compete for
@@ -64,13 +64,14 @@ class S3Fifo final : public EvictionPolicy {
   void insert(Slot slot, std::string_view id, const EvictionFacts& facts) override {
     if (slot >= files_.size()) files_.resize(slot + std::size_t{1});
     const std::uint64_t hash = std::hash<std::string_view>{}(id);
-    files_[slot] = {.id = hash, .size_bytes = facts.size_bytes, .uses = 0};
+    files_[slot] = {.id = hash, .size_bytes = facts.size_bytes & most_bytes, .uses = 0};
     ++count_;
     // What was read before a restart has earned its place in the main line, as what comes back has.
     enter(slot, ghosts_.take(hash) || facts.uses > 0 ? main : small);
   }
   void touch(Slot slot) override {
-    if (lines_.contains(slot)) files_[slot].uses = std::min<std::uint8_t>(most_uses, files_[slot].uses + 1);
+    if (lines_.contains(slot))
+      files_[slot].uses = std::min<std::uint64_t>(most_uses, files_[slot].uses + 1) & most_uses;
   }
   void erase(Slot slot, bool evicted) override {
     if (!lines_.contains(slot)) return;
@@ -103,10 +104,11 @@ class S3Fifo final : public EvictionPolicy {
  private:
   static constexpr unsigned small = 0;
   static constexpr unsigned main = 1;
+  static constexpr std::uint64_t most_bytes = (std::uint64_t{1} << 56) - 1;
   struct File {
     std::uint64_t id = 0;
-    std::uint64_t size_bytes = 0;
-    std::uint8_t uses = 0;
+    std::uint64_t size_bytes : 56 = 0;
+    std::uint64_t uses : 8 = 0;
   };
   void enter(Slot slot, unsigned line) {
     lines_.push_back(line, slot);
