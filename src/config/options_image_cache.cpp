@@ -50,7 +50,7 @@ constexpr auto table = std::to_array<Option>({
     {.section = own_section,
      .name = "eviction_policy",
      .type = string,
-     .default_text = "lru",
+     .default_text = "s3fifo",
      .choices = "lru,s3fifo,gdsf",
      .help =
          "Who goes when room is wanted: the image unused for longest (lru, as in Glance), images read only once first "
