@@ -81,9 +81,14 @@ Result<std::unique_ptr<Identities>> Identities::load(const config::Config& confi
       identity::Policy::load({.policy_file = files.file,
                               .policy_file_must_exist = files.must_exist,
                               .policy_dirs = files.dirs,
-                              .policy_default_rule = config.get_string("oslo_policy", "policy_default_rule")},
-                             identity::image_cache_policies()));
+                              .policy_default_rule = config.get_string("oslo_policy", "policy_default_rule"),
+                              .enforce_scope = config.get_bool("oslo_policy", "enforce_scope")},
+                             identity::image_cache_policies(config.get_bool("oslo_policy", "enforce_new_defaults"))));
   for (const auto& warning : policy.warnings()) base::log::warning("app", nullptr, "{}", warning);
+  for (const std::string name : {"keystone_authtoken", "service_user"}) {
+    const auto& section = config.section(name);
+    if (names_a_user(section)) IMAGECACHE_CHECK(identity::check_credentials(credentials(section), name));
+  }
   std::unique_ptr<Identities> made(new Identities(std::move(policy)));
   const bool volume_noauth = config.get_string("DEFAULT", "auth_strategy") == "noauth";
   made->volume_api_ = volume_noauth ? identity::make_noauth() : keystone(config, made->tokens_);
