@@ -42,7 +42,12 @@ Result<std::string> of_a_user(const cli::KeystoneLogin& login) {
     return fail(complete.error().code,
                 "the environment's OS_* variables name nobody who could ask for a token: " + complete.error().message);
   }
-  return identity::ServiceToken(std::move(credentials)).get();
+  auto token = identity::ServiceToken(std::move(credentials)).get();
+  if (!token && token.error().code == Errc::unauthenticated) {
+    return fail(Errc::unauthenticated,
+                "Keystone at " + login.auth_url + " gives no token for the OS_* variables' user, password and project");
+  }
+  return token;
 }
 
 Result<bool> checks_tokens(const config::Config& config) {

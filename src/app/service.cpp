@@ -162,6 +162,7 @@ Service::~Service() {
 }
 
 Result<void> Service::reload_certificates() {
+  parts_->origin->reload();
   for (auto* server : {&parts_->image_server, &parts_->volume_server}) {
     if (*server) IMAGECACHE_CHECK((*server)->reload_tls());
   }
