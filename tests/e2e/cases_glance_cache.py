@@ -60,6 +60,7 @@ def _exchange(rig, driver):
                 expect_equal(download(daemon.file_url(theirs)), whole, "our hit on what glance cached")
                 expect_equal(rig.proxy.bytes_of(theirs), 0, "what left the origin for what glance had cached")
                 expect_equal(download(daemon.file_url(ours)), whole, "our cold download")
+                until((directory / ours).exists, "our publishing")   # the reader may be done before the file is in its place
                 _hit_by_glance(rig, ours)
                 _hit_by_glance(rig, theirs)
                 for image_id, hits in ((ours, 1), (theirs, 2)):

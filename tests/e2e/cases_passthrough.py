@@ -10,7 +10,7 @@ import socket
 import urllib.parse
 import uuid
 
-from harness import Daemon, PATIENCE_S, call, connect, download, expect, expect_equal, register_image, run_client, sha512_of, until
+from harness import Daemon, PATIENCE_S, call, connect, download, expect, expect_equal, register_image, run_client, sha512_of, try_client, until
 
 BIG_BYTES = 2 << 30
 
@@ -159,6 +159,26 @@ def other_calls_of_the_image_api_pass(rig):
     expect_equal(download(rig.daemon.file_url(image))[2], sha512_of(rig.small), "the sha512 after a refused upload")
 
 
+def the_flavor_decides_as_in_glance(rig):
+    size = rig.small.stat().st_size
+    # flavor -> (how often a second download leaves the origin, the status of an older management route)
+    for flavor, again, legacy in (("", 1, 404), ("caching", 0, 404), ("cachemanagement", 0, 200)):
+        daemon = Daemon(rig.binary, rig.folder / f"flavor-{flavor}", rig.proxy.url, flavor=flavor)
+        daemon.start()
+        try:
+            image_id = rig.fresh(f"flavor {flavor}")
+            for _ in range(2):
+                expect_equal(download(daemon.file_url(image_id))[2], sha512_of(rig.small), f"a download with the flavor '{flavor}'")
+            expect_equal(rig.proxy.bytes_of(image_id), size * (1 + again), f"what left the origin with the flavor '{flavor}'")
+            expect_equal(call("GET", daemon.image_url + "/v2/cached_images").status, legacy, f"GET /v2/cached_images with the flavor '{flavor}'")
+        finally:
+            daemon.stop()
+    wrong = Daemon(rig.binary, rig.folder / "flavor-wrong", rig.proxy.url, flavor="cachemanage")
+    said = try_client([rig.binary, "config", "check", "--config-file", wrong.config])
+    expect(said.returncode != 0 and "write flavor = cachemanagement" in said.stderr + said.stdout,
+           f"config check of a misspelt flavor: exit {said.returncode}, {said.stderr + said.stdout}")
+
+
 # A task, and an import is one, wants an owner: only a token has one.
 
 
@@ -220,5 +240,6 @@ def many_uploads_and_downloads_at_once(rig):
 
 CASES = [the_version_list_names_the_cache_and_leads_to_us, an_upload_of_two_gib_in_chunks_takes_no_memory,
          an_upload_with_expect_waits_for_the_word, two_requests_on_one_connection_and_http_1_0, other_calls_of_the_image_api_pass,
-         an_upload_that_breaks_off_is_no_image, many_uploads_and_downloads_at_once, a_task_is_made_and_shown_through_us,
+         an_upload_that_breaks_off_is_no_image, many_uploads_and_downloads_at_once, the_flavor_decides_as_in_glance,
+         a_task_is_made_and_shown_through_us,
          an_image_is_imported_through_us, the_glance_client_imports_through_us]

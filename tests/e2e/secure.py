@@ -15,6 +15,7 @@ class Secure:
         self.folder, self.binary, self.small = folder, binary, small
         self.keystone, self.glance = harness.Keystone(folder / "keystone"), harness.Glance(folder / "glance")
         self.proxy, self.daemon = harness.CountingProxy(), None
+        self._tokens = {}
 
     def start(self):
         self.folder.mkdir()
@@ -40,7 +41,10 @@ class Secure:
             self.proxy.close()
 
     def token(self, user):
-        return self.keystone.token(user)
+        """A token of this user that cases share: who revokes one asks keystone.token() for its own."""
+        if user not in self._tokens:
+            self._tokens[user] = self.keystone.token(user)
+        return self._tokens[user]
 
     def fresh(self, name, owner="member", path=None, **properties):
         """A new private image of `owner`'s project."""
@@ -50,6 +54,11 @@ class Secure:
     def read(self, image_id, user=None, token=None):
         """(status, length, sha512) of the image's file through us."""
         return harness.download(self.daemon.file_url(image_id), token=token or self.token(user))
+
+    def keep(self, image_id, user="member"):
+        """Downloads the image and waits until it is cached: a reader may be done before the file is in its place."""
+        harness.expect_equal(self.read(image_id, user), self.whole(), f"{user}'s download (status, length, sha512)")
+        harness.until(self.cache_file(image_id).exists, "the image's place in the cache")
 
     def whole(self):
         """What a good download of fresh() is."""
