@@ -41,6 +41,10 @@ class TlsContext {
     context_ = std::move(*made);
     return {};
   }
+  bool is_loaded() {
+    const std::lock_guard lock(mutex_);
+    return static_cast<bool>(context_);
+  }
   /// For one connection, which keeps its context; loads the files if that was not done yet.
   Result<SslPtr> connection() {
     for (bool tried = false;; tried = true) {

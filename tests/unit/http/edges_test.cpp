@@ -1,5 +1,9 @@
 // What peers send that is not quite HTTP, or is so by another reading.
+#include <fcntl.h>
+
 #include <atomic>
+#include <fstream>
+#include <future>
 #include <thread>
 
 #include "support/temp_dir.hpp"
@@ -132,6 +136,26 @@ TEST_F(Edges, ASenderOfSingleBytesIsGivenUp) {
   while (sent < 100000 && peer.is_silent(2) && peer.send("x")) ++sent;
   EXPECT_LT(sent, 1000);
   EXPECT_EQ(peer.read_until("\r\n").substr(0, 12), "HTTP/1.1 408");
+}
+
+TEST_F(Edges, AReaderWhoReadsNothingIsGivenUp) {
+  imagecache::test::TempDir directory;
+  std::ofstream(directory / "f").close();
+  std::filesystem::resize_file(directory / "f", 64 << 20);
+  const auto fd = base::open_file(directory / "f", O_RDONLY).value();
+  std::promise<Result<void>> outcome;
+  serve(
+      [&](Exchange& exchange) -> base::Task<void> {
+        outcome.set_value(co_await exchange.respond_file({}, fd.get(), 0, 64 << 20, {}));
+        EXPECT_LT(exchange.body_bytes_sent(), 64U << 20);
+      },
+      {.body_timeout = std::chrono::milliseconds(50)});
+  RawPeer peer = RawPeer::connect(server->port());
+  peer.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+  const auto sent = outcome.get_future().get();
+  ASSERT_FALSE(sent);
+  EXPECT_EQ(sent.error().code, Errc::timeout);
+  stop(server);
 }
 
 TEST_F(Edges, AHeadThatComesInSingleBytesHasAnEnd) {

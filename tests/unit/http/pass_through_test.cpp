@@ -151,6 +151,34 @@ TEST_F(PassThrough, ARequestThatMayNotBeRepeatedIsNot) {
   EXPECT_EQ(client.request("POST", "/").status, 502);
 }
 
+TEST_F(PassThrough, WhoPassesOnSeesTheAnswersHeadFirstAndMayAnswerInItsPlace) {
+  serve([url = origin.url()](Exchange& exchange) -> base::Task<void> {
+    const bool refuse = exchange.path() == "/refuse";
+    Upstream upstream{.url = url, .drop = {"X-Secret"}};
+    upstream.on_answer = [refuse](Response& head) -> base::Task<bool> {
+      head.headers.emplace_back("X-Seen", std::to_string(head.status));
+      co_return !refuse;
+    };
+    EXPECT_TRUE(co_await exchange.pass_through(std::move(upstream)));
+    EXPECT_EQ(exchange.answered(), !refuse);
+    if (refuse) static_cast<void>(co_await exchange.respond({.status = 410, .body = "gone"}));
+  });
+  std::jthread answering([this] {
+    for (int i = 0; i < 2; ++i) {
+      RawPeer peer = origin.accept();
+      EXPECT_EQ(peer.read_until("\r\n\r\n").find("X-Secret"), std::string::npos);
+      peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    }
+  });
+  imagecache::test::HttpClient client(server->port());
+  const auto shown = client.request("GET", "/show", {"X-Secret: s"});
+  EXPECT_EQ(shown.header("x-seen"), "200");
+  EXPECT_EQ(shown.body, "ok");
+  const auto refused = client.request("PUT", "/refuse", {"X-Secret: s"}, "body");
+  EXPECT_EQ(refused.status, 410);
+  EXPECT_EQ(refused.body, "gone");
+}
+
 TEST_F(PassThrough, AnAnswerWithoutFramingIsChunkedForTheClient) {
   pass_to(origin.url());
   std::jthread answering([this] {

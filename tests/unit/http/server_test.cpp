@@ -120,6 +120,8 @@ TEST_F(ServerTest, SendsAFileAsFarAsItIsAvailable) {
   const auto chunked = test::http(server->port(), "GET", "/chunked");
   EXPECT_EQ(chunked.header("transfer-encoding"), "chunked");
   EXPECT_TRUE(chunked.complete && chunked.body == content);
+  io.run(server->stop(base::in(std::chrono::seconds(10))));  // before the file is closed
+  server.reset();
 }
 
 TEST_F(ServerTest, AHandlerThatThrowsIs500AndTheServerGoesOn) {

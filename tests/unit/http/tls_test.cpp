@@ -138,6 +138,7 @@ TEST_F(Tls, SendsFilesAndRangesOfThemAndGrowingOnes) {
   EXPECT_EQ(counted, content.size());
   const std::string part = get("/short");
   EXPECT_TRUE(part.substr(part.find("\r\n\r\n") + 4).starts_with(content));
+  stop(server);
   EXPECT_EQ(counted, content.size());
 }
 
