@@ -69,6 +69,7 @@ base::Task<void> ImageCache::Impl::prune_loop() {
 void ImageCache::end_fills() {
   const std::lock_guard lock(impl_->mutex);
   impl_->stopping = true;
+  impl_->stop_source.request_stop();
   for (auto& [id, fill] : impl_->fills) fill->request_stop();
 }
 

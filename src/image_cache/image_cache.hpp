@@ -9,7 +9,7 @@
 //
 // Always true:
 //   * a file at <image_cache_dir>/<id> with a row is whole and its digest was right when it was published;
-//   * files and reservations together never pass max_size_bytes;
+//   * files and reservations together never pass max_size_bytes, but for what another program put there;
 //   * a fill belongs to the cache: whoever asked first may leave, the others notice nothing;
 //   * the last bytes of a fill are not readable before its digest is known to be right.
 #pragma once
@@ -162,7 +162,7 @@ class ImageCache {
   /// The same for a caller that has just had `info` from admit() with its own token.
   base::Task<Result<Reader>> open_described(origin::ImageInfo info, base::RequestContext context);
 
-  /// open(), then waits for the last byte: a file whose digest is right.
+  /// open_described(), then waits for the last byte: a file whose digest is right.
   base::Task<Result<Reader>> fetch(origin::ImageInfo info, base::RequestContext context, base::Deadline deadline);
 
   /// For an image that open() has no room for: its bytes in a nameless file in `directory`, verified, gone with the
@@ -188,12 +188,17 @@ class ImageCache {
   std::uint64_t size_bytes() const;  ///< of complete files
   bool is_cached(const std::string& image_id) const;
 
-  /// Images to be fetched without a reader: a marker in queue/, worked off by the cache itself.
+  /// Images to be fetched without a reader: a marker in queue/, worked off by the cache itself on the service's account
+  /// (the caller's where it has none), oldest first. The marker stays until the image is cached or is found to be gone;
+  /// what fails is tried again. Nothing happens for an image that is cached.
   base::Task<Result<void>> queue(std::string image_id, base::RequestContext context);
   std::vector<std::string> queued() const;
 
-  base::Task<Result<Removed>> remove(std::string image_id);  ///< absent is a success
+  /// The file, what is remembered of it and of who may have it; absent is a success. A fill that runs is not published:
+  /// who reads along gets it to the end, without readers it ends at once.
+  base::Task<Result<Removed>> remove(std::string image_id);
   base::Task<Result<Removed>> remove_all();
+  /// What has not begun is not begun; what runs is stopped if nobody reads along.
   base::Task<Result<void>> unqueue(std::string image_id);
   base::Task<Result<Removed>> unqueue_all();
   /// Evicts until the limit holds (it does, unless another program writes here too).

@@ -82,6 +82,7 @@ struct ImageCache::Impl {
 
   base::Signal fills_changed;
   base::Signal stop_signal;
+  std::stop_source stop_source;
   base::Signal queue_changed;
   base::TaskGroup background;
   std::optional<base::Executor> executor;
@@ -185,7 +186,7 @@ struct ImageCache::Impl {
 };
 
 /// Digests a whole file and holds it against what the origin says of the image. True too where the origin names no
-/// digest and the length is right. Blocks.
-Result<bool> content_is_right(int fd, const origin::ImageInfo& info);
+/// digest and the length is right. Blocks; Errc::cancelled once stopped.
+Result<bool> content_is_right(int fd, const origin::ImageInfo& info, const std::stop_token& stop = {});
 
 }  // namespace imagecache::image_cache

@@ -19,6 +19,7 @@ namespace {
 
 // Other programs put markers there too.
 constexpr std::chrono::seconds look_for_markers{60};
+constexpr std::chrono::milliseconds shortest_retry{100};
 constexpr unsigned most_doublings = 6;
 
 /// Asking again will not mend it.
@@ -111,7 +112,8 @@ base::Task<void> ImageCache::Impl::prefetch_one(std::string image_id) {
   {
     const std::lock_guard lock(mutex);
     const auto doublings = std::clamp(prefetches.find(image_id)->failures, 1U, most_doublings) - 1;
-    const auto again_at = std::chrono::steady_clock::now() + options.prefetch_retry_interval * (1U << doublings);
+    const auto pause = std::max<std::chrono::milliseconds>(options.prefetch_retry_interval, shortest_retry);
+    const auto again_at = std::chrono::steady_clock::now() + pause * (1U << doublings);
     prefetches.end(image_id, over ? std::nullopt : std::optional(again_at));
     counters.prefetch_queue_length = prefetches.size();
   }

@@ -11,7 +11,7 @@
 
 namespace imagecache::image_cache {
 
-Result<bool> content_is_right(int fd, const origin::ImageInfo& info) {
+Result<bool> content_is_right(int fd, const origin::ImageInfo& info, const std::stop_token& stop) {
   IMAGECACHE_TRY(const struct stat status, base::stat_fd(fd, info.id));
   if (info.size_bytes && static_cast<std::uint64_t>(status.st_size) != *info.size_bytes) return false;
   std::string algorithm = info.os_hash_algo;
@@ -24,6 +24,7 @@ Result<bool> content_is_right(int fd, const origin::ImageInfo& info) {
   IMAGECACHE_TRY(base::Digest digest, base::Digest::of(algorithm));
   std::vector<std::byte> chunk(1 << 20);
   for (std::uint64_t offset = 0;;) {
+    if (stop.stop_requested()) return fail(Errc::cancelled, "image " + info.id + ": its verification was stopped");
     IMAGECACHE_TRY(const std::size_t n, base::read_at(fd, chunk, offset, info.id));
     if (n == 0) break;
     digest.update(std::span(chunk).first(n));
@@ -37,6 +38,7 @@ base::Task<Result<void>> ImageCache::Impl::verify(origin::ImageInfo info, base::
   bool first = false;
   {
     const std::lock_guard lock(mutex);
+    if (stopping) co_return fail(Errc::unavailable, "the image cache is stopping");
     auto& running = verifying[info.id];
     first = !running;
     if (first) running = std::make_shared<Verification>();
@@ -74,7 +76,8 @@ void ImageCache::Impl::verify_now(const origin::ImageInfo& info) {
   if (!file) return;
   const auto before = base::stat_fd(file->get(), id);
   if (!before || !S_ISREG(before->st_mode)) return;
-  const auto right = content_is_right(file->get(), info);
+  const auto right = content_is_right(file->get(), info, stop_source.get_token());
+  if (!right && right.error().code == Errc::cancelled) return;  // that says nothing of the file
   step("verify.digested", id);
   const auto after = base::stat_fd(file->get(), id);
   if (!after) return;
