@@ -24,46 +24,55 @@ void Entries::leave_lines(Slot slot, bool evicted) {
   policy_->erase(slot, evicted);
 }
 
-void Entries::enter(Map::iterator place) {
-  Entry& entry = place->second;
+Slot Entries::free_slot() {
   if (free_slots_.empty()) {
-    entry.slot = static_cast<Slot>(by_slot_.size());
-    by_slot_.push_back(place);
-  } else {
-    entry.slot = free_slots_.back();
-    free_slots_.pop_back();
-    by_slot_[entry.slot] = place;
+    by_slot_.push_back(end_);
+    return static_cast<Slot>(by_slot_.size() - 1);
   }
-  slots_.insert(place->first, entry.slot);
+  const Slot slot = free_slots_.back();
+  free_slots_.pop_back();
+  return slot;
+}
+
+void Entries::enter(Map::iterator place, Slot slot) {
+  Entry& entry = place->second;
+  entry.slot = slot;
+  by_slot_[slot] = place;
+  slots_.insert(place->first, slot);
   entry.pinned = is_pinned(place->first);
   if (entry.pinned) ++pinned_files_;
   bytes_ += entry.size_bytes;
 }
 
 void Entries::load(std::vector<IndexRow> rows) {
-  by_slot_.reserve(rows.size());
+  // Slots in the order of last use: the lines are then joined from one end of their memory to the other.
+  std::vector<std::pair<double, std::uint32_t>> in_order;
+  in_order.reserve(rows.size());
+  for (const auto& row : rows) in_order.emplace_back(row.last_accessed, in_order.size());
+  std::ranges::sort(in_order);
+  std::vector<Slot> slot_of_row(rows.size());
+  for (Slot slot = 0; slot < in_order.size(); ++slot) slot_of_row[in_order[slot].second] = slot;
+  in_order = {};
+
+  by_slot_.resize(rows.size(), end_);
   slots_.reserve(rows.size());
-  for (auto& row : rows) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    IndexRow& row = rows[i];
     Entry entry{.size_bytes = row.size_bytes,
                 .hits = row.hits,
                 .last_accessed = row.last_accessed,
                 .last_modified = row.last_modified};
-    enter(entries_.emplace_hint(entries_.end(), std::move(row.image_id), std::move(entry)));
+    enter(entries_.emplace_hint(entries_.end(), std::move(row.image_id), std::move(entry)), slot_of_row[i]);
   }
-  rows = {};
-  std::vector<std::pair<double, Slot>> in_order;
-  in_order.reserve(entries_.size());
-  for (const auto& [id, entry] : entries_) {
-    if (!entry.pinned) in_order.emplace_back(entry.last_accessed, entry.slot);
+  for (const auto& place : by_slot_) {
+    if (!place->second.pinned) join_lines(*place);
   }
-  std::ranges::sort(in_order);
-  for (const auto& [time, slot] : in_order) join_lines(*by_slot_[slot]);
 }
 
 void Entries::put(const std::string& id, Entry entry, bool has_row) {
   erase(id);
   const auto place = entries_.insert_or_assign(id, std::move(entry)).first;
-  enter(place);
+  enter(place, free_slot());
   if (!place->second.pinned) join_lines(*place);
   to_remove_.erase(id);
   if (!has_row) to_put_.insert(id);

@@ -133,7 +133,8 @@ class Entries {
   using Map = std::map<std::string, Entry, std::less<>>;
   /// The id's place, or the end: as entries_.find(), without the walk down the tree.
   Map::iterator place_of(std::string_view id) const;
-  void enter(Map::iterator place);
+  Slot free_slot();
+  void enter(Map::iterator place, Slot slot);
   void join_lines(const Map::value_type& item);
   void leave_lines(Slot slot, bool evicted);
   bool erase(const std::string& id, bool evicted);
