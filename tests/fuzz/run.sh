@@ -37,6 +37,13 @@ case $name in
     printf '{"a": [["role:admin", "rule:b"], []], "b": "\x27public\x27:%%(visibility)s and @", "cache_list": ""}' >"$corpus/json"
     printf '# x\n---\na: &x |\n  role:admin or\n  True:%%(x)s\nb: *x\n' >"$corpus/block"
     ;;
+  range)
+    printf 'bytes=0-99' >"$corpus/range"
+    printf 'bytes=-99' >"$corpus/suffix"
+    printf 'W/"a", "b" , *' >"$corpus/tags"
+    printf '/v2.16/images/b8a4849c-1537-4574-badd-90de38482b5a/file?a=b\napplication/vnd.openstack.images-v2.7' >"$corpus/request"
+    printf '{"versions": [{"id": "v2.15", "status": "CURRENT", "links": [{"rel": "self", "href": "http://origin:9292/v2/"}]}]}' >"$corpus/versions"
+    ;;
   requests)
     printf '{"volume": {"size": 1, "imageRef": "b8a4849c-1537-4574-badd-90de38482b5a", "metadata": {"a": "b"}}}' >"$corpus/create"
     printf '{"backend": "b", "name": "volume-1", "size_gb": 10, "image_id": "b8a4849c-1537-4574-badd-90de38482b5a", "deadline_ms": 5}' >"$corpus/hook"

@@ -1,6 +1,7 @@
-// A request that is only looked at: nobody answers it.
+// A request that comes from nowhere: its answer is kept.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,15 +29,20 @@ class Asked final : public http::Exchange {
   std::vector<http::Header> headers() const override { return headers_; }
   std::string_view peer() const override { return "127.0.0.1"; }
   base::Task<Result<std::string>> read_body() override { co_return std::string(); }
-  bool answered() const override { return false; }
+  bool answered() const override { return answer.has_value(); }
   std::uint64_t body_bytes_sent() const override { return 0; }
-  base::Task<Result<void>> respond(http::Response) override { co_return nobody(); }
+  base::Task<Result<void>> respond(http::Response response) override {
+    answer = std::move(response);
+    co_return Result<void>();
+  }
   base::Task<Result<void>> respond_file(http::Response, int, std::uint64_t, std::optional<std::uint64_t>,
                                         http::WaitAvailable) override {
     co_return nobody();
   }
   base::Task<Result<unsigned>> pass_through(http::Upstream) override { co_return nobody(); }
   base::Task<Result<http::Response>> ask_upstream(http::Upstream, std::uint64_t) override { co_return nobody(); }
+
+  std::optional<http::Response> answer;
 
  private:
   static std::unexpected<Error> nobody() { return fail(Errc::unsupported, "nobody answers this request"); }
