@@ -141,13 +141,6 @@ def other_calls_of_the_image_api_pass(rig):
         ours, theirs = _both(rig, "GET", path)
         expect_equal(ours, theirs, f"GET {path}")
     base = rig.daemon.image_url
-    namespace = "e2e-" + uuid.uuid4().hex[:8]
-    made = call("POST", base + "/v2/metadefs/namespaces", {"namespace": namespace, "description": "grüße"})
-    expect_equal((made.status, made.json()["description"]), (201, "grüße"), "a namespace of metadefs (status, description)")
-    expect(made.headers["Location"].startswith(base), f"the namespace's Location leads to {made.headers['Location']}")
-    prop = {"name": "p", "title": "P", "type": "string"}
-    expect_equal(call("POST", f"{base}/v2/metadefs/namespaces/{namespace}/properties", prop).status, 201, "a property of it, its status")
-    expect_equal(call("DELETE", f"{base}/v2/metadefs/namespaces/{namespace}").status, 204, "the namespace's deletion, its status")
     image = register_image(base, "patched", "raw", rig.small)
     patch = [{"op": "add", "path": "/hw_disk_bus", "value": "virtio"}, {"op": "replace", "path": "/name", "value": "grün"}]
     done = call("PATCH", f"{base}/v2/images/{image}", json.dumps(patch).encode(),
@@ -179,7 +172,20 @@ def the_flavor_decides_as_in_glance(rig):
            f"config check of a misspelt flavor: exit {said.returncode}, {said.stderr + said.stdout}")
 
 
-# A task, and an import is one, wants an owner: only a token has one.
+# What follows wants a token: metadefs an admin's role; a task, and an import is one, an owner.
+
+
+def metadefs_are_made_and_removed_through_us(rig):
+    base, token = rig.secure.daemon.image_url, rig.secure.token("admin")
+    namespace = "e2e-" + uuid.uuid4().hex[:8]
+    made = call("POST", base + "/v2/metadefs/namespaces", {"namespace": namespace, "description": "grüße"}, token=token)
+    expect_equal(made.status, 201, f"the status of a new namespace ({made.body[:200]!r})")
+    expect_equal(made.json()["description"], "grüße", "its description")
+    expect(made.headers["Location"].startswith(base), f"the namespace's Location leads to {made.headers['Location']}")
+    url, prop = f"{base}/v2/metadefs/namespaces/{namespace}", {"name": "p", "title": "P", "type": "string"}
+    expect_equal(call("POST", url + "/properties", prop, token=token).status, 201, "a property of it, its status")
+    expect_equal(call("GET", url + "/properties/p", token=token).json()["title"], "P", "the property's title")
+    expect_equal(call("DELETE", url, token=token).status, 204, "the namespace's deletion, its status")
 
 
 def a_task_is_made_and_shown_through_us(rig):
@@ -241,5 +247,5 @@ def many_uploads_and_downloads_at_once(rig):
 CASES = [the_version_list_names_the_cache_and_leads_to_us, an_upload_of_two_gib_in_chunks_takes_no_memory,
          an_upload_with_expect_waits_for_the_word, two_requests_on_one_connection_and_http_1_0, other_calls_of_the_image_api_pass,
          an_upload_that_breaks_off_is_no_image, many_uploads_and_downloads_at_once, the_flavor_decides_as_in_glance,
-         a_task_is_made_and_shown_through_us,
-         an_image_is_imported_through_us, the_glance_client_imports_through_us]
+         metadefs_are_made_and_removed_through_us, a_task_is_made_and_shown_through_us, an_image_is_imported_through_us,
+         the_glance_client_imports_through_us]
