@@ -59,6 +59,21 @@ TEST_F(CreateVolume, TwentyAtOnceCauseOneBuild) {
   EXPECT_EQ(origin_.streams(), 1U);
 }
 
+TEST_F(CreateVolume, WhoMayNotDownloadTheImageGetsNoWarmCloneOfItEither) {
+  start();
+  const auto image = origin_.add(content('a'));
+  ASSERT_TRUE(create(wish(image.id)));
+  origin_.deny_download("reader");
+  auto reader = user();
+  reader.auth_token = "reader";
+  const auto request = wish(image.id);
+  const auto refused = run(volumes_->create(request, reader, base::in(seconds(30))));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::forbidden);
+  EXPECT_FALSE(row(request.volume_id));
+  EXPECT_EQ(on_backend().size(), 2U) << "the image-volume and the first one's clone";
+}
+
 TEST_F(CreateVolume, AnotherImageIsNotHeldUpByABuild) {
   start();
   const auto slow = origin_.add(content('s'));

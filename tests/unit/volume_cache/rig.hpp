@@ -44,7 +44,12 @@ inline bool eventually(const std::function<bool()>& condition) {
 
 class MemoryOrigin final : public origin::Origin {
  public:
-  Result<void> authorize_download(const std::string&, const base::RequestContext&) override { return {}; }
+  Result<void> authorize_download(const std::string& id, const base::RequestContext& context) override {
+    const std::lock_guard lock(mutex_);
+    if (!readers_.empty() && context.auth_token == readers_)
+      return fail(Errc::forbidden, "image " + id + ": forbidden");
+    return {};
+  }
   origin::ImageInfo add(const std::string& content, const std::string& disk_format = "raw") {
     origin::ImageInfo info;
     info.id = base::new_uuid();
@@ -78,6 +83,11 @@ class MemoryOrigin final : public origin::Origin {
   void deny(const std::string& token) {
     const std::lock_guard lock(mutex_);
     denied_ = token;
+  }
+  /// May see everything and download nothing.
+  void deny_download(const std::string& token) {
+    const std::lock_guard lock(mutex_);
+    readers_ = token;
   }
   unsigned streams() const {
     const std::lock_guard lock(mutex_);
@@ -113,6 +123,7 @@ class MemoryOrigin final : public origin::Origin {
   std::map<std::string, std::pair<origin::ImageInfo, std::string>> images_;
   std::set<std::string> held_;
   std::string denied_;
+  std::string readers_;
   unsigned streams_ = 0;
 };
 
