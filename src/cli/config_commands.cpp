@@ -6,6 +6,8 @@
 #include "base/text.hpp"
 #include "base/try.hpp"
 #include "cli/commands.hpp"
+#include "config/pipeline.hpp"
+#include "config/serving.hpp"
 
 namespace imagecache::cli {
 namespace {
@@ -14,17 +16,24 @@ using Json = nlohmann::json;
 
 Result<void> check(Session& session, const Arguments&) {
   const auto request = session.load_request();
-  const auto config = config::load(request);
+  auto config = config::load(request);
+  // serve would refuse such a pipeline, and is not where an operator should learn it.
+  if (config) {
+    if (auto pipeline = config::image_pipeline(*config); !pipeline) config = std::unexpected(pipeline.error());
+  }
   Json files = Json::array();
   for (const auto& source : request.sources) files.push_back(source.path.native());
+  const auto serving = config ? config::check_serving(*config) : std::unexpected(config.error());
+  std::vector<std::string> warnings;
+  if (config) warnings = config->warnings();
+  if (serving) std::ranges::copy(serving->warnings, std::back_inserter(warnings));
   if (session.output().format() == Format::json) {
     Json problems = Json::array();
-    if (!config) problems = base::split(config.error().message, '\n');
-    session.output().record(
-        {{"files", files}, {"problems", problems}, {"warnings", config ? Json(config->warnings()) : Json::array()}});
+    if (!serving) problems = base::split(serving.error().message, '\n');
+    session.output().record({{"files", files}, {"problems", problems}, {"warnings", warnings}});
   }
-  if (!config) return std::unexpected(config.error());
-  for (const auto& warning : config->warnings()) session.output().say("warning: " + warning);
+  if (!serving) return std::unexpected(serving.error());
+  for (const auto& warning : warnings) session.output().say("warning: " + warning);
   session.output().say(fmt::format("no mistakes in {}",
                                    files.empty() ? "the defaults: no file was named" : format_cell(files, Kind::text)));
   return {};
