@@ -1,5 +1,7 @@
 #include "app/identities.hpp"
 
+#include <algorithm>
+
 #include "base/log.hpp"
 #include "base/try.hpp"
 
@@ -53,7 +55,7 @@ std::unique_ptr<identity::Authenticator> keystone(const config::Config& config,
   identity::KeystoneOptions options;
   options.credentials = credentials(section);
   options.www_authenticate_uri = section.get_string("www_authenticate_uri");
-  options.token_cache_time = section.get_seconds("token_cache_time");
+  options.token_cache_time = std::chrono::seconds(std::max<std::int64_t>(section.get_int("token_cache_time"), 0));
   options.service_token_roles = section.get_list("service_token_roles");
   options.service_token_roles_required = section.get_bool("service_token_roles_required");
   return identity::make_keystone(std::move(options), *tokens);

@@ -58,6 +58,7 @@ Result<std::unique_ptr<origin::Origin>> make_origin(const config::Config& config
   options.low_speed_time = config.get_seconds(own, "origin_low_speed_time");
   options.max_describe_bytes = config.get_unsigned(own, "origin_max_metadata_bytes");
   options.max_connections = small(config, own, "origin_max_connections");
+  options.max_questions = small(config, own, "origin_max_questions");
   options.insecure = config.get_bool(common, "glance_api_insecure");
   options.ca_file = config.get_string(common, "glance_ca_certificates_file");
   options.cert_file = config.get_string(common, "glance_certfile");

@@ -10,6 +10,7 @@
 #include "base/io_threads.hpp"
 #include "base/log.hpp"
 #include "base/try.hpp"
+#include "config/serving.hpp"
 #include "http/router.hpp"
 
 namespace imagecache::app {
@@ -68,17 +69,21 @@ struct Service::Parts {
 Result<void> Service::Parts::start(const config::Config& config, const InheritedSockets& sockets) {
   const std::string state_path = config.get_string(own, "state_path");
   IMAGECACHE_TRY(lock, lock_state(state_path));
-  IMAGECACHE_TRY(const config::Pipeline pipeline, config::image_pipeline(config));
+  IMAGECACHE_TRY(const config::Serving serving, config::check_serving(config));
+  for (const auto& warning : serving.warnings) base::log::warning("config", nullptr, "{}", warning);
+  const config::Pipeline& pipeline = serving.pipeline;
   if (pipeline.known) base::log::info("app", nullptr, "image API: pipeline {} ({})", pipeline.name, pipeline.source);
   IMAGECACHE_TRY(identities, Identities::load(config, pipeline));
   drain_timeout = config.get_seconds(own, "drain_timeout");
 
+  // Each question to the origin keeps a thread until it is answered.
+  const auto questions = static_cast<unsigned>(config.get_unsigned(own, "origin_max_questions"));
   const auto fills = static_cast<unsigned>(config.get_unsigned(own, "max_fills"));
   const auto threads = static_cast<unsigned>(config.get_unsigned(own, "blocking_threads"));
   pool = std::make_unique<base::BlockingPool>(
       base::BlockingPool::Options{.name = "work", .threads = threads, .queue_limit = 65536});
   image_pool = std::make_unique<base::BlockingPool>(
-      base::BlockingPool::Options{.name = "images", .threads = threads, .queue_limit = 65536});
+      base::BlockingPool::Options{.name = "images", .threads = questions, .queue_limit = 65536});
   read_pool = std::make_unique<base::BlockingPool>(
       base::BlockingPool::Options{.name = "read", .threads = 4, .queue_limit = 65536});
   fill_pool = std::make_unique<base::BlockingPool>(

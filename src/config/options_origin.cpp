@@ -59,7 +59,16 @@ constexpr auto table = std::to_array<Option>({
      .default_text = "16",
      .min = 1,
      .max = 10000,
-     .help = "Connections to the origin at once."},
+     .help = "Downloads from the origin at once, each on a connection of its own."},
+    {.section = own_section,
+     .name = "origin_max_questions",
+     .type = integer,
+     .default_text = "64",
+     .min = 1,
+     .max = 10000,
+     .help =
+         "Questions to the origin at once (may this caller have that image, what is it), each on a connection of its "
+         "own and each with a thread."},
     {.section = own_section,
      .name = "origin_max_metadata_bytes",
      .type = size,
