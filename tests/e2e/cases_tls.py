@@ -100,9 +100,9 @@ def clients_must_show_a_certificate_where_one_is_asked_for(rig):
         expect_equal(download(daemon.file_url(image_id), tls=authority.context(pair))[2], sha512_of(rig.small), "a known client's sha512")
         for name, context in (("no", authority.context()), ("a stranger's", authority.context(strangers.issue("stranger")))):
             expect(_refused(lambda: call("GET", daemon.image_url + "/versions", tls=context)), f"a client with {name} certificate was answered")
-        listed = run_client(["glance", "--os-image-url", daemon.image_url, "--os-auth-token", "e2e", "--os-cacert", authority.pem,
-                             "--os-cert", pair[0], "--os-key", pair[1], "cache-list"])
-        expect(image_id in listed, "glance cache-list with a client certificate")
+        # glanceclient 4.1.0 forgets --os-cert beside a token and an endpoint, so curl stands in.
+        listed = run_client(["curl", "-sf", "--cacert", authority.pem, "--cert", pair[0], "--key", pair[1], daemon.image_url + "/v2/cache"])
+        expect(image_id in listed, "curl's list with a client certificate")
 
 
 def a_new_certificate_is_taken_up_without_a_restart(rig):

@@ -148,7 +148,8 @@ def try_client(arguments, environment=None, timeout_s=PATIENCE_S, stdin=os.devnu
     Each call has a home of its own: glanceclient keeps the image schema in ~/.glanceclient, and with a multi-store glance
     its next call stumbles over it ("argument --stores: conflicting option string").
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith(("OS_", "SSL_CERT_")) and not name.endswith("_CA_BUNDLE")}
     kept.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8", **(environment or {}))
     with tempfile.TemporaryDirectory(prefix="image-cache-e2e-home.") as home, open(stdin, "rb") as data:
         return subprocess.run([str(a) for a in arguments], env={**kept, "HOME": home}, capture_output=True, text=True,
