@@ -31,7 +31,7 @@ Result<InheritedSockets> inherited_sockets() {
     }
     std::free(names[i]);
   }
-  std::free(names);
+  std::free(static_cast<void*>(names));
   return result;
 }
 
