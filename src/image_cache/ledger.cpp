@@ -26,6 +26,14 @@ Verified verified_of(const SQLite::Statement& select, int first) {
                     .ctime_ns = select.getColumn(first + 4).getInt64()}};
 }
 
+/// The four columns of a stamp, in the table's order, from the parameter `first` on.
+void bind_stamp(SQLite::Statement& statement, int first, const Stamp& stamp) {
+  statement.bind(first, static_cast<std::int64_t>(stamp.inode));
+  statement.bind(first + 1, static_cast<std::int64_t>(stamp.size_bytes));
+  statement.bind(first + 2, stamp.mtime_ns);
+  statement.bind(first + 3, stamp.ctime_ns);
+}
+
 }  // namespace
 
 Stamp stamp_of(const struct stat& info) {
@@ -141,10 +149,7 @@ Result<void> Ledger::restamp(const std::vector<Restamped>& moved) {
       update.bind(1, one.after.mtime_ns);
       update.bind(2, one.after.ctime_ns);
       update.bind(3, one.image_id);
-      update.bind(4, static_cast<std::int64_t>(one.before.inode));
-      update.bind(5, static_cast<std::int64_t>(one.before.size_bytes));
-      update.bind(6, one.before.mtime_ns);
-      update.bind(7, one.before.ctime_ns);
+      bind_stamp(update, 4, one.before);
       update.exec();
       update.reset();
     }
@@ -176,10 +181,7 @@ Result<void> Ledger::put_verified(const std::string& image_id, const Verified& v
     SQLite::Statement put(db, "INSERT OR REPLACE INTO verified VALUES (?, ?, ?, ?, ?, ?)");
     put.bind(1, image_id);
     put.bind(2, verified.content_key);
-    put.bind(3, static_cast<std::int64_t>(verified.stamp.inode));
-    put.bind(4, static_cast<std::int64_t>(verified.stamp.size_bytes));
-    put.bind(5, verified.stamp.mtime_ns);
-    put.bind(6, verified.stamp.ctime_ns);
+    bind_stamp(put, 3, verified.stamp);
     put.exec();
     SQLite::Statement drop(db, "DELETE FROM partial WHERE image_id = ?");
     drop.bind(1, image_id);
