@@ -1,7 +1,6 @@
 // The network of the scripted origin and its public face.
 #include "support/scripted_origin.hpp"
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -10,30 +9,18 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <stdexcept>
 
 #include "base/text.hpp"
+#include "support/loopback.hpp"
 #include "support/scripted_origin_impl.hpp"
 
 namespace imagecache::test {
 
 void ScriptedOrigin::Impl::listen(std::uint16_t port) {
-  base::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof(address);
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  if (::bind(fd.get(), generic, length) != 0 || ::listen(fd.get(), 1024) != 0 ||
-      ::getsockname(fd.get(), generic, &length) != 0) {
-    throw std::runtime_error("scripted origin: cannot listen on 127.0.0.1");
-  }
+  auto listener = listen_on_loopback(port);
   const std::scoped_lock lock(mutex_);
-  port_ = ntohs(address.sin_port);
-  listener_ = std::move(fd);
+  port_ = listener.port;
+  listener_ = std::move(listener.fd);
   acceptor_ = std::jthread([this] { accept_loop(); });
 }
 

@@ -1,13 +1,11 @@
 // A server of one thread that answers each request as the test says and remembers it.
 #pragma once
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -16,6 +14,7 @@
 
 #include "base/fd.hpp"
 #include "base/text.hpp"
+#include "support/loopback.hpp"
 
 namespace imagecache::cli {
 
@@ -35,16 +34,9 @@ class FakeDaemon {
   using Script = std::function<Answer(const SeenRequest&)>;
 
   explicit FakeDaemon(Script script) : script_(std::move(script)) {
-    listener_ = base::Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof(address);
-    // NOLINTNEXTLINE: the socket API is made of such casts.
-    auto* any = reinterpret_cast<sockaddr*>(&address);
-    EXPECT_EQ(::bind(listener_.get(), any, length), 0) << std::strerror(errno);
-    EXPECT_EQ(::getsockname(listener_.get(), any, &length), 0);
-    address_ = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    auto listener = test::listen_on_loopback();
+    listener_ = std::move(listener.fd);
+    address_ = "127.0.0.1:" + std::to_string(listener.port);
     start();
   }
 
@@ -55,6 +47,7 @@ class FakeDaemon {
     EXPECT_LT(unix_path.size(), sizeof(address.sun_path));
     unix_path.copy(address.sun_path, sizeof(address.sun_path) - 1);
     EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0) << unix_path;
+    EXPECT_EQ(::listen(listener_.get(), 16), 0);
     start();
   }
 
@@ -81,7 +74,6 @@ class FakeDaemon {
 
  private:
   void start() {
-    EXPECT_EQ(::listen(listener_.get(), 16), 0);
     thread_ = std::jthread([this] {
       for (;;) {
         const base::Fd client(::accept(listener_.get(), nullptr, nullptr));

@@ -19,6 +19,7 @@
 
 #include "http/server.hpp"
 #include "support/http_client.hpp"
+#include "support/loopback.hpp"
 
 namespace imagecache::http::test_rig {
 
@@ -116,26 +117,17 @@ class RawPeer {
 /// A listening socket whose connections the test itself answers.
 class RawListener {
  public:
-  RawListener() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    EXPECT_EQ(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
-    EXPECT_EQ(::listen(fd_.get(), 128), 0);
-    ::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
+  RawListener() {
     const timeval limit{.tv_sec = 60, .tv_usec = 0};
-    ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    ::setsockopt(fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   }
-  RawPeer accept() { return RawPeer(base::Fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC))); }
-  std::uint16_t port() const { return port_; }
-  int fd() const { return fd_.get(); }
-  std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+  RawPeer accept() { return RawPeer(base::Fd(::accept4(fd(), nullptr, nullptr, SOCK_CLOEXEC))); }
+  std::uint16_t port() const { return listener_.port; }
+  int fd() const { return listener_.fd.get(); }
+  std::string url() const { return "http://127.0.0.1:" + std::to_string(port()); }
 
  private:
-  base::Fd fd_;
-  std::uint16_t port_ = 0;
+  test::LoopbackListener listener_ = test::listen_on_loopback();
 };
 
 class Rig : public ::testing::Test {

@@ -1,14 +1,12 @@
 // An HTTP server that answers each request with exactly the text that the test gives, and counts what it sees.
 #pragma once
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <atomic>
 #include <condition_variable>
-#include <cstring>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -16,6 +14,7 @@
 #include <vector>
 
 #include "base/fd.hpp"
+#include "support/loopback.hpp"
 
 namespace imagecache::origin {
 
@@ -31,16 +30,9 @@ class RawServer {
   using Script = std::function<std::string(const std::string& head)>;
 
   explicit RawServer(Script script) : script_(std::move(script)) {
-    listener_ = base::Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof(address);
-    auto* any = reinterpret_cast<sockaddr*>(&address);
-    EXPECT_EQ(::bind(listener_.get(), any, length), 0) << std::strerror(errno);
-    EXPECT_EQ(::getsockname(listener_.get(), any, &length), 0);
-    EXPECT_EQ(::listen(listener_.get(), 256), 0);
-    url_ = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    auto listener = test::listen_on_loopback();
+    listener_ = std::move(listener.fd);
+    url_ = "http://127.0.0.1:" + std::to_string(listener.port);
     acceptor_ = std::jthread([this](const std::stop_token& stop) { accept_all(stop); });
   }
 
