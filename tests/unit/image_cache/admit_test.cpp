@@ -10,12 +10,6 @@ namespace {
 constexpr std::uint64_t mib = 1 << 20;
 using std::chrono::seconds;
 
-base::RequestContext caller(std::string token) {
-  auto context = base::internal_context();
-  context.auth_token = std::move(token);
-  return context;
-}
-
 Result<Admission> admit(Rig& rig, const std::string& id, const std::string& token) {
   return rig.io->run(rig.cache->admit(id, caller(token)));
 }

@@ -12,12 +12,6 @@ constexpr std::uint64_t mib = 1 << 20;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-void wait_until(const std::function<bool()>& done) {
-  const auto limit = std::chrono::steady_clock::now() + seconds(20);
-  while (!done() && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
-  EXPECT_TRUE(done());
-}
-
 TEST(Prune, AboveTheHighMarkRoomIsMadeDownToTheLowOne) {
   Rig rig({.max_size_bytes = 10 * mib,
            .prune_high_percent = 80,

@@ -9,21 +9,20 @@ namespace {
 constexpr std::uint64_t mib = 1 << 20;
 using std::chrono::seconds;
 
-base::RequestContext caller(std::string token) {
-  auto context = base::internal_context();
-  context.auth_token = std::move(token);
-  return context;
-}
-
 Options with_service(Options options = {}) {
   options.service_context = []() -> Result<base::RequestContext> { return caller("service"); };
   return options;
 }
 
-void wait_until(const std::function<bool()>& done) {
-  const auto limit = std::chrono::steady_clock::now() + seconds(20);
-  while (!done() && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
-  EXPECT_TRUE(done());
+/// The first download waits at `offset` until the gate opens, and breaks off there.
+std::shared_ptr<Gate> break_off_behind_a_gate(Rig& rig, const std::string& id, std::uint64_t offset) {
+  auto gate = std::make_shared<Gate>();
+  rig.origin.script(id, [&](ImageScript& s) {
+    s.file.gates.push_back({offset, gate});
+    s.file.hang_up_at = offset;
+    s.file.hang_up_times = 1;
+  });
+  return gate;
 }
 
 TEST(Queue, IsWorkedOffWithTheServicesTokenAndGivesNobodyARight) {
@@ -130,12 +129,7 @@ TEST(Service, AFillOutlivesItsReadersToken) {
   Rig rig(with_service());
   const auto content = Content::generated(6 * mib, 50);
   const auto id = rig.origin.add({.content = content});
-  const auto gate = std::make_shared<Gate>();
-  rig.origin.script(id, [&](ImageScript& s) {
-    s.file.gates.push_back({3 * mib, gate});
-    s.file.hang_up_at = 3 * mib;
-    s.file.hang_up_times = 1;
-  });
+  const auto gate = break_off_behind_a_gate(rig, id, 3 * mib);
   auto reader = rig.io->run(rig.cache->open(id, caller("user")));
   ASSERT_TRUE(reader);
   ASSERT_TRUE(gate->wait_arrived());
@@ -152,12 +146,7 @@ TEST(Service, TheNextReadersTokenComesBeforeTheServices) {
   Rig rig(with_service());
   const auto content = Content::generated(6 * mib, 51);
   const auto id = rig.origin.add({.content = content});
-  const auto gate = std::make_shared<Gate>();
-  rig.origin.script(id, [&](ImageScript& s) {
-    s.file.gates.push_back({3 * mib, gate});
-    s.file.hang_up_at = 3 * mib;
-    s.file.hang_up_times = 1;
-  });
+  const auto gate = break_off_behind_a_gate(rig, id, 3 * mib);
   auto first = rig.io->run(rig.cache->open(id, caller("one")));
   ASSERT_TRUE(first);
   ASSERT_TRUE(gate->wait_arrived());
@@ -172,12 +161,7 @@ TEST(Service, TheNextReadersTokenComesBeforeTheServices) {
 TEST(Service, AContentThatChangesBetweenTwoPiecesIsFetchedAnewOnceAndThenGivenUp) {
   Rig rig;
   const auto id = rig.origin.add({.content = Content::generated(6 * mib, 52)});
-  const auto gate = std::make_shared<Gate>();
-  rig.origin.script(id, [&](ImageScript& s) {
-    s.file.gates.push_back({3 * mib, gate});
-    s.file.hang_up_at = 3 * mib;
-    s.file.hang_up_times = 1;
-  });
+  const auto gate = break_off_behind_a_gate(rig, id, 3 * mib);
   auto reader = rig.open(id);
   ASSERT_TRUE(reader);
   ASSERT_TRUE(gate->wait_arrived());

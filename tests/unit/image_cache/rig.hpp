@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/digest.hpp"
@@ -29,6 +31,20 @@ inline std::string read_file(const std::filesystem::path& path) {
 
 inline void write_file(const std::filesystem::path& path, std::string_view content) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+}
+
+/// Whom the scripted Glance knows by this token.
+inline base::RequestContext caller(std::string token) {
+  auto context = base::internal_context();
+  context.auth_token = std::move(token);
+  return context;
+}
+
+/// Until it is so; fails the test after 20 s, which only a failing test meets.
+inline void wait_until(const std::function<bool()>& done) {
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!done() && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
+  EXPECT_TRUE(done());
 }
 
 class Rig {
