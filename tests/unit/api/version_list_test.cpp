@@ -64,8 +64,8 @@ TEST(VersionList, WhatIsCompleteOrNoListIsLeftAlone) {
 }
 
 TEST(VersionList, DepthIsNobodysVersion) {
-  const std::string deep = "{\"versions\": [{\"id\": \"v2.1\"}], \"x\": " + std::string(400'000, '[') +
-                           std::string(400'000, ']') + "}";
+  const std::string deep =
+      "{\"versions\": [{\"id\": \"v2.1\"}], \"x\": " + std::string(400'000, '[') + std::string(400'000, ']') + "}";
   EXPECT_FALSE(with_cache_versions(deep, "g", "a"));
 }
 
