@@ -48,6 +48,7 @@ std::unexpected<Error> no_such_flavor(std::string_view flavor, const std::vector
                                       std::string_view source) {
   const auto meant = meant_by(flavor, flavors);
   std::vector<std::string> shown;
+  shown.reserve(flavors.size());
   for (const auto& one : flavors) shown.push_back(one.empty() ? "none at all" : one);
   return fail(Errc::invalid_argument,
               fmt::format("[paste_deploy] flavor = {}: {}{} has the flavors: {}", flavor,
@@ -77,6 +78,7 @@ Result<Pipeline> pipeline_as_shipped(std::string_view flavor) {
                     .healthcheck = true};
   }
   std::vector<std::string> flavors;
+  flavors.reserve(shipped.size());
   for (const auto& one : shipped) flavors.emplace_back(one.flavor);
   return no_such_flavor(flavor, flavors, "no paste file was found, and what Glance ships");
 }
