@@ -12,28 +12,13 @@
 # start writes DIR/url and waits until it answers. stop ends what DIR/pid names and keeps the images: a later start serves them
 # again. Log: DIR/glance-api.log, what it was told: DIR/glance-api.conf and DIR/policy.yaml.
 set -euo pipefail
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin   # glance-api runs on Debian's python3, not on one that a user put first
+here=$(dirname "$(readlink -f "$0")")
+. "$here/service.sh"
 
 verb=${1:-} dir=${2:-}
 [ -n "$dir" ] || { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-here=$(dirname "$(readlink -f "$0")")
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
-
-alive() { [ -s "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; }
-
-stop() {
-  alive || { rm -f "$dir/pid"; return 0; }
-  local pid i
-  pid=$(cat "$dir/pid")
-  kill -TERM "$pid"
-  for i in $(seq 100); do alive || break; sleep 0.1; done
-  # It leads its own session, so what is left of it and its workers is exactly that group.
-  ! alive || kill -KILL -- "-$pid" 2>/dev/null || true
-  rm -f "$dir/pid"
-}
-
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 start() {
   local keystone="" cache="" driver=sqlite store=file policy="" flavor port i
@@ -108,7 +93,7 @@ END
     touch "$dir/db.made"
   fi
   # The store of --norange is a plug-in that stands beside this script.
-  PYTHONPATH=$here/norange_store PYTHONDONTWRITEBYTECODE=1 \
+  PYTHONPATH=$here/norange_store \
     setsid glance-api --config-file "$dir/glance-api.conf" </dev/null >"$dir/glance-api.out" 2>&1 &
   echo $! >"$dir/pid"
   echo "http://127.0.0.1:$port" >"$dir/url"

@@ -6,28 +6,12 @@
 # in project-b), glance and imagecache (admin and service in project service). stop ends what DIR/pid names and keeps the
 # database and keys; a later start serves them again on the same port. Log: DIR/keystone.log.
 set -euo pipefail
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin   # keystone runs on Debian's python3, not on one that a user put first
-export PYTHONDONTWRITEBYTECODE=1
+. "$(dirname "$(readlink -f "$0")")/service.sh"
 
 verb=${1:-} dir=${2:-}
 [ -n "$dir" ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
-
-alive() { [ -s "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; }
-
-stop() {
-  alive || { rm -f "$dir/pid"; return 0; }
-  local pid i
-  pid=$(cat "$dir/pid")
-  kill -TERM "$pid"
-  for i in $(seq 100); do alive || break; sleep 0.1; done
-  # It leads its own session, so what is left of it and its workers is exactly that group.
-  ! alive || kill -KILL -- "-$pid" 2>/dev/null || true
-  rm -f "$dir/pid"
-}
-
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 manage() {
   keystone-manage --config-file "$dir/keystone.conf" "$@" >>"$dir/manage.log" 2>&1 ||
