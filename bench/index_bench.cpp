@@ -1,9 +1,9 @@
 // What a million images cost the image cache beside a thousand: in memory, call by call, and at a start.
 //
 //   index_bench                 the entries in memory: nanoseconds a call, bytes an entry
+//   index_bench make DIR [N]    only the directory of the next
 //   index_bench start DIR [N]   a start on N files (default 1,000,000) with their rows and ledger, by both index
-//   drivers;
-//                               DIR is made, on the file system to be measured, and kept for a next run
+//                               drivers; DIR is made, on the file system to be measured, and kept for a next run
 //
 // A thousand entries lie in the processor's cache and a million do not, so that a ratio above 1 is memory, not search.
 #include <fcntl.h>
@@ -207,8 +207,12 @@ int main(int argc, char** argv) {
     }
     return 0;
   }
+  if (argc > 2 && std::string_view(argv[1]) == "make") {
+    make_directory(argv[2], argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 1'000'000);
+    return 0;
+  }
   if (argc > 1) {
-    std::fprintf(stderr, "usage: index_bench [start DIR [N]]\n");
+    std::fprintf(stderr, "usage: index_bench [make|start DIR [N]]\n");
     return 2;
   }
   for (const char* policy : {"lru", "s3fifo", "gdsf"}) apart([&] { measure_memory(policy); });

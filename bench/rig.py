@@ -134,24 +134,43 @@ class Rig:
 
     # The peers.
 
-    def nginx(self, name, servers, http=""):
-        """nginx with two workers, as its manual serves files. `servers` is made by a function of the port."""
+    def nginx(self, name, servers, http="", tls=False, whole_files=True):
+        """nginx with two workers, as its manual serves files.
+
+        tcp_nopush is for whole files only: over loopback an answer of 64 KiB and a head otherwise ends with a short segment that
+        waits 40 ms for the client's delayed ACK, and nginx answers a hundredth of what it can.
+        """
         home, port = self.folder(name), free_port()
         temp = "".join(f" {kind}_temp_path {home}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         (home / "nginx.conf").write_text(
             ("user root;\n" if self.is_root else "") +
             f"worker_processes 2; pid {home}/pid; error_log {home}/error.log; daemon off;\n"
-            "events { worker_connections 1024; }\n"
-            f"http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;{temp} {http}\n"
-            f"  server {{ listen 127.0.0.1:{port} backlog=1024; {servers}\n  }}\n}}\n")
+            "events { worker_connections 8192; }\n"
+            f"http {{ access_log off; sendfile on; tcp_nopush {'on' if whole_files else 'off'}; keepalive_requests 1000000;{temp} {http}\n"
+            f"  server {{ listen 127.0.0.1:{port} backlog=4096{' ssl' if tls else ''}; {servers}\n  }}\n}}\n")
         return Server(self.start(["nginx", "-c", home / "nginx.conf", "-p", home, "-e", home / "error.log"], port,
                                  home / "out"), port)
 
-    def static(self, directory):
-        return self.nginx("nginx-static", f"root {directory};")
+    def static(self, directory, certificate=None, whole_files=True):
+        if not certificate:
+            return self.nginx("nginx-static", f"root {directory};", whole_files=whole_files)
+        # With the kernel's TLS, where it has it, nginx sends files by sendfile here too.
+        return self.nginx("nginx-tls", f"ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]}; ssl_protocols TLSv1.3;"
+                          f" ssl_conf_command Options KTLS; root {directory};", tls=True)
+
+    def certificate(self):
+        """(certificate, key) of 127.0.0.1, P-256, signed by itself."""
+        home = self.folder("tls")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", home / "key.pem",
+                        "-out", home / "cert.pem"], check=True, stderr=subprocess.DEVNULL)
+        return home / "cert.pem", home / "key.pem"
 
     def origin(self, images):
-        """A Glance of static files: records and files of these images, and a log of the bytes of each file that it sent."""
+        """A Glance of static files: records and files of these images, and a log of the bytes of each file that it sent.
+
+        The probe that asks for a range beyond every file (may this caller download?) gets nginx's own 416.
+        """
         home = self.folder("origin")
         places = ""
         for image in images:
@@ -160,14 +179,20 @@ class Rig:
             places += (f"\n    location = /v2/images/{image.id} {{ default_type application/json; alias {home}/{image.id}.json; }}"
                        f"\n    location = {image.file_path} {{ default_type application/octet-stream; alias {image.path};{limit}"
                        f" access_log {home}/sent sent; }}")
-        server = self.nginx("nginx-origin", places, "log_format sent '$uri $body_bytes_sent';")
+        server = self.nginx("nginx-origin", places, "log_format sent '$uri $status $body_bytes_sent';", whole_files=False)
         server.sent = home / "sent"
         return server
 
     @staticmethod
-    def bytes_sent(origin, image):
-        lines = origin.sent.read_text().splitlines() if origin.sent.exists() else []
-        return sum(int(line.split()[1]) for line in lines if line.split()[0] == image.file_path)
+    def sent(origin, image):
+        """(bytes of the image that left the origin, questions whether somebody may have it: they got a 416)."""
+        size, questions = 0, 0
+        for line in origin.sent.read_text().splitlines() if origin.sent.exists() else []:
+            uri, status, count = line.split()
+            if uri == image.file_path:
+                questions += status == "416"
+                size += int(count) if status in ("200", "206") else 0
+        return size, questions
 
     def nginx_cache(self, upstream):
         home = self.folder("nginx-cache")
@@ -225,26 +250,30 @@ class Rig:
 
     # Ours.
 
-    def daemon(self, origin_url, volumes=None, home=None):
-        """A daemon with empty caches, in `home` or a folder of its own."""
+    def daemon(self, origin_url, volumes=None, home=None, images=None, service=(), ready="status"):
+        """A daemon with empty caches, in `home` or a folder of its own, or on the image cache directory `images`.
+
+        `service` are more lines for [image_cache_service]. It is awaited until it listens for `ready`: status or image.
+        """
         home = home or self.folder("daemon")
+        images = images or home / "images"
         volumes = volumes or home / "volumes"
-        for each in (home / "state", home / "images", home / "conversion", volumes):
+        for each in (home / "state", images, home / "conversion", volumes):
             each.mkdir(parents=True, exist_ok=True)
         ports = [free_port() for _ in range(3)]
         names = ("image_api_bind", "volume_api_bind", "status_bind")
         (home / "cinder.conf").write_text("\n".join([
             "[DEFAULT]", "auth_strategy = noauth", "host = bench", f"enabled_backends = {BACKEND}",
-            f"image_cache_dir = {home}/images", f"image_conversion_dir = {home}/conversion",
+            f"image_cache_dir = {images}", f"image_conversion_dir = {home}/conversion",
             "image_cache_max_size = 21474836480", f"log_file = {home}/log",
             "cinder_internal_tenant_project_id = internal", "cinder_internal_tenant_user_id = internal-user",
             "quota_volumes = -1", "quota_gigabytes = -1",
             "[image_cache_service]", *(f"{name} = 127.0.0.1:{port}" for name, port in zip(names, ports)),
-            f"origin = {origin_url}", f"state_path = {home}/state", "drain_timeout = 2",
+            f"origin = {origin_url}", f"state_path = {home}/state", "drain_timeout = 2", *service,
             f"[{BACKEND}]", "volume_driver = file", f"volume_backend_name = {BACKEND}", f"file_volume_dir = {volumes}",
             "image_volume_cache_enabled = true", ""]))
         process = self.start([self.daemon_binary, "serve", "--config-file", home / "cinder.conf"], ports[0], home / "out",
-                             ready_port=ports[2])
+                             ready_port=ports[2 if ready == "status" else 0])
         return Daemon(process, ports, home, volumes)
 
     def remove(self, path):

@@ -1,0 +1,146 @@
+"""What many entries, many hits and many idle connections cost: lookups, starts, writes to the database, memory."""
+
+import contextlib
+import http.client
+import json
+import re
+import sqlite3
+import struct
+import subprocess
+import sys
+import time
+
+from cases_images import TOKEN, warm_up
+from measure import MIB, Row, median
+from rig import ROOT, Image, request
+
+FILES = 1_000_000
+JUDGED = {"lookup": "look up an image", "victim": "find who goes", "page": "first page of a list"}
+
+
+def database_file(directory):
+    return directory / "cache.db"
+
+
+def index(rig, quick):
+    rows, samples = calls(rig, quick)
+    for part in (starts, writes):
+        more, found = part(rig, quick)
+        rows, samples = rows + more, samples + found
+    return rows, samples
+
+
+def calls(rig, quick):
+    """The entries in memory, a thousand and a million of them; of each call the policy whose ratio is worst."""
+    found = []
+    for _ in range(1 if quick else 3):
+        told = subprocess.run([rig.daemon_binary.parent / "index_bench"], check=True, capture_output=True, text=True, timeout=300).stdout
+        found += re.findall(r"^(\w+) +(\w+) +(\d+) ns at 1e3 +(\d+) ns at 1e6", told, re.MULTILINE)
+    if not found:
+        raise RuntimeError(f"index_bench says nothing that is understood: {told[:300]}")
+    costs = {}
+    for policy, call, few, many in found:
+        costs.setdefault((call, policy), []).append((float(few), float(many)))
+    rows = []
+    for call, what in JUDGED.items():
+        each = {policy: [median(column) for column in zip(*pairs)] for (name, policy), pairs in costs.items() if name == call}
+        policy = max(each, key=lambda one: each[one][1] / max(1, each[one][0]))
+        few, many = each[policy]
+        rows.append(Row("index", f"{what}, 1e6 entries, {policy}", "ns", many, "1e3 entries", few, at_most=1.5))
+    rows[0].note = "index_bench, medians of three runs, the eviction policy with the worst ratio; an entry of a million comes from memory, of a thousand from the processor's cache"
+    return rows, [{"policy": policy, "call": call, "ns_1e3": few, "ns_1e6": many} for policy, call, few, many in found]
+
+
+def million(rig):
+    """A directory of a million files with their rows; made once, in a minute or two, and kept beside the bootable image."""
+    directory = rig.images.parent / "million"
+    subprocess.run([rig.daemon_binary.parent / "index_bench", "make", directory, str(FILES)], check=True, stdout=sys.stderr, timeout=900)
+    return directory
+
+
+def starts(rig, quick):
+    """From the start of the process until it answers. The files are in the page cache from the second start on."""
+    directory, samples = million(rig), []
+    nothing = rig.folder("nothing")
+    (nothing / "image").write_bytes(b"x" * MIB)
+    origin = rig.origin([Image(nothing / "image", "raw")])
+    for _ in range(2 if quick else 4):
+        began = time.monotonic()
+        daemon = rig.daemon(origin.url, images=directory, ready="image")
+        request("GET", daemon.url + "/healthcheck")
+        took = time.monotonic() - began
+        metrics = request("GET", f"http://{daemon.status_address}/metrics").decode()
+        known = max((float(value) for value in re.findall(r"^\w*image_cache_files(?:{[^}]*})? (\S+)$", metrics, re.MULTILINE)), default=0)
+        if known < FILES:
+            raise RuntimeError(f"after its start the daemon knows {known:.0f} of {FILES} images")
+        samples.append({"start_s": took})
+        rig.stop(daemon)
+    after = [sample["start_s"] for sample in samples[1:]]
+    return [Row("index", "start with 1e6 entries until it answers", "s", median(after), "", 0, kind="value", at_most=2.0,
+                note=f"start: from exec until GET /healthcheck is answered, sqlite, a million files on disk, median of {len(after)} after one that "
+                     f"filled the page cache ({samples[0]['start_s']:.2f} s)")], samples
+
+
+def commits(path):
+    """What SQLite itself counts in the head of a database with a rollback journal: one for each commit that wrote."""
+    head = path.read_bytes()[:100]
+    if head[18] != 1:
+        raise RuntimeError("cache.db is in WAL mode, where the head of the file does not count commits")
+    return struct.unpack(">I", head[24:28])[0]
+
+
+def writes(rig, quick):
+    """Hits as fast as one client asks, and then as slowly as a small cloud does: a thousand within 20 s."""
+    path = rig.folder("writes") / "image"
+    path.write_bytes(b"x" * (64 << 10))
+    image = Image(path, "raw")
+    origin = rig.origin([image])
+    ours = rig.daemon(origin.url)
+    warm_up(ours.url + image.file_path)
+    database, samples, rows = database_file(ours.config / "images"), [], []
+
+    def written():
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as rows_of:
+            found = rows_of.execute("SELECT hits FROM cached_images WHERE image_id = ?", (image.id,)).fetchone()
+        return found[0] if found else -1
+
+    def settled(hits):
+        end = time.monotonic() + 30
+        while written() < hits:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{hits} hits were made, {written()} are in cache.db after 30 s")
+            time.sleep(0.2)
+
+    time.sleep(6)    # hit_flush_interval is 5 s: what the warm-up left is written
+    for pace, pause_s in (("at once", 0.0), ("within 20 s", 0.0 if quick else 0.02)):
+        hits, before = written(), commits(database)
+        began = time.monotonic()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", ours.port, timeout=30)) as connection:
+            for _ in range(1000):
+                connection.request("GET", image.file_path, headers={"X-Auth-Token": TOKEN})
+                answer = connection.getresponse()
+                if answer.status != 200 or len(answer.read()) != image.size:
+                    raise RuntimeError(f"a hit answered {answer.status}")
+                time.sleep(pause_s)
+        took = time.monotonic() - began
+        settled(hits + 1000)
+        time.sleep(6)
+        samples.append({"hits_s": took, "commits": commits(database) - before})
+        rows.append(Row("index", f"database writes, 1,000 hits {pace}", "", samples[-1]["commits"], "", 0, kind="value",
+                        at_most=2.0 if pace == "at once" else None))
+    rows[0].note = "writes: SQLite's own count of commits on cache.db, taken when all hits are in it (hit_flush_interval = 5)"
+    return rows, samples
+
+
+def idle(rig, quick):
+    path = rig.folder("idle") / "image"
+    path.write_bytes(b"x" * MIB)
+    rows, samples = [], []
+    plain = rig.daemon(rig.origin([Image(path, "raw")]).url, service=("max_connections = 4096",))
+    done = subprocess.run([sys.executable, ROOT / "bench/idle.py", str(plain.pid), str(plain.port)], capture_output=True, text=True, timeout=120)
+    if not done.stdout:
+        raise RuntimeError(f"idle.py: {done.stderr.strip()}")
+    samples.append(json.loads(done.stdout))
+    rows.append(Row("idle", "an idle keep-alive connection", "B", samples[0]["bytes_per_connection"], "", 0, kind="value", at_most=8192,
+                    note="growth of anonymous memory by the second thousand of idle connections, each of which has asked once"))
+    return rows, samples
