@@ -1,24 +1,17 @@
 #include "cli/http_client.hpp"
 
-#include <curl/curl.h>
 #include <fmt/format.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/curl.hpp"
 #include "base/text.hpp"
 
 namespace imagecache::cli {
 namespace {
 
 using nlohmann::json;
-
-struct FreeHandle {
-  void operator()(CURL* handle) const { curl_easy_cleanup(handle); }
-};
-struct FreeList {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
 
 struct Body {
   std::string text;
@@ -35,15 +28,6 @@ std::size_t take(char* data, std::size_t size, std::size_t count, void* user) no
     return 0;
   }
   return size * count;
-}
-
-// What is in the list so far stays the caller's if there is no memory for more.
-bool append(std::unique_ptr<curl_slist, FreeList>& list, const std::string& header) {
-  auto* longer = curl_slist_append(list.get(), header.c_str());
-  if (longer == nullptr) return false;
-  static_cast<void>(list.release());
-  list.reset(longer);
-  return true;
 }
 
 std::string without_tags(std::string_view html) {
@@ -91,21 +75,14 @@ std::string text_message(const std::string& body) {
 
 // Who is asked, and how he is known; `reason` gets curl's own words.
 void set_up(CURL* handle, const Endpoint& endpoint, const HttpLimits& limits, char* reason) {
-  curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(handle, CURLOPT_PROXY, "");
-  curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
+  base::set_caution(handle);
   curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, static_cast<long>(limits.connect_timeout.count()));
   curl_easy_setopt(handle, CURLOPT_TIMEOUT, static_cast<long>(limits.timeout.count()));
   curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, reason);
   if (!endpoint.unix_path.empty()) {
     curl_easy_setopt(handle, CURLOPT_UNIX_SOCKET_PATH, endpoint.unix_path.c_str());
   }
-  const Tls& tls = endpoint.tls;
-  curl_easy_setopt(handle, CURLOPT_SSL_VERIFYPEER, tls.insecure ? 0L : 1L);
-  curl_easy_setopt(handle, CURLOPT_SSL_VERIFYHOST, tls.insecure ? 0L : 2L);
-  if (!tls.ca_file.empty()) curl_easy_setopt(handle, CURLOPT_CAINFO, tls.ca_file.c_str());
-  if (!tls.cert_file.empty()) curl_easy_setopt(handle, CURLOPT_SSLCERT, tls.cert_file.c_str());
-  if (!tls.key_file.empty()) curl_easy_setopt(handle, CURLOPT_SSLKEY, tls.key_file.c_str());
+  base::set_tls(handle, endpoint.tls);
 }
 
 Error error_of(CURLcode code, const char* reason) {
@@ -118,7 +95,7 @@ Error error_of(CURLcode code, const char* reason) {
 }  // namespace
 
 Result<bool> somebody_listens(const Endpoint& endpoint, const HttpLimits& limits) {
-  const std::unique_ptr<CURL, FreeHandle> owner(curl_easy_init());
+  const base::CurlEasy owner(curl_easy_init());
   CURL* handle = owner.get();
   if (handle == nullptr) return fail(Errc::internal, "cannot start libcurl");
   char reason[CURL_ERROR_SIZE] = "";
@@ -135,13 +112,13 @@ Result<bool> somebody_listens(const Endpoint& endpoint, const HttpLimits& limits
 }
 
 Result<HttpResponse> exchange(const Endpoint& endpoint, const HttpRequest& request, const HttpLimits& limits) {
-  const std::unique_ptr<CURL, FreeHandle> owner(curl_easy_init());
+  const base::CurlEasy owner(curl_easy_init());
   CURL* handle = owner.get();
   if (handle == nullptr) return fail(Errc::internal, "cannot start libcurl");
-  std::unique_ptr<curl_slist, FreeList> headers;
-  bool complete = append(headers, "Accept: application/json") && append(headers, "Expect:");
-  if (!request.body.empty()) complete = complete && append(headers, "Content-Type: application/json");
-  for (const auto& header : request.headers) complete = complete && append(headers, header);
+  base::CurlList headers;
+  bool complete = base::append(headers, "Accept: application/json") && base::append(headers, "Expect:");
+  if (!request.body.empty()) complete = complete && base::append(headers, "Content-Type: application/json");
+  for (const auto& header : request.headers) complete = complete && base::append(headers, header);
   if (!complete) return fail(Errc::internal, "no memory for the request's headers");
 
   const std::string url = endpoint.base_url + request.path;

@@ -1,6 +1,5 @@
 #include "identity/keystone_http.hpp"
 
-#include <curl/curl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 #include <string_view>
 #include <thread>
 
+#include "base/curl.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
 
@@ -18,16 +18,6 @@ constexpr std::size_t max_head_bytes = 64 << 10;
 constexpr std::size_t max_idle = 16;
 constexpr std::chrono::milliseconds longest_delay{4000};
 constexpr const char* user_agent = "cinder-image-cache/" IMAGECACHE_VERSION;
-
-struct FreeSlist {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
-struct FreeUrl {
-  void operator()(CURLU* url) const { curl_url_cleanup(url); }
-};
-struct FreeEasy {
-  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
-};
 
 /// What libcurl hands to us of one answer, on the asker's thread.
 struct Receiving {
@@ -75,11 +65,11 @@ bool worth_another_attempt(CURLcode code) {
 }  // namespace
 
 struct KeystoneHttp::Handle {
-  std::unique_ptr<CURL, FreeEasy> easy{curl_easy_init()};
+  base::CurlEasy easy{curl_easy_init()};
 };
 
 Result<std::string> keystone_base_url(const std::string& auth_url) {
-  const std::unique_ptr<CURLU, FreeUrl> url(curl_url());
+  const base::CurlUrl url(curl_url());
   const auto bad = [&](const char* why) { return fail(Errc::invalid_argument, "auth_url " + auth_url + ": " + why); };
   if (!url || curl_url_set(url.get(), CURLUPART_URL, auth_url.c_str(), 0) != CURLUE_OK) {
     return bad("not a URL; write http://host:5000 or https://host/identity");
@@ -123,13 +113,8 @@ std::expected<KeystoneAnswer, KeystoneHttp::Failure> KeystoneHttp::ask_once(cons
   CURL* easy = handle->easy.get();
   if (easy == nullptr) return std::unexpected(Failure{.why = "libcurl has no memory for a connection"});
   Receiving receiving{.max_body_bytes = where_.max_answer_bytes};
-  std::unique_ptr<curl_slist, FreeSlist> headers;
-  const auto add_header = [&](const std::string& header) {
-    if (curl_slist* longer = curl_slist_append(headers.get(), header.c_str()); longer != nullptr) {
-      static_cast<void>(headers.release());
-      headers.reset(longer);
-    }
-  };
+  base::CurlList headers;
+  const auto add_header = [&](const std::string& header) { static_cast<void>(base::append(headers, header)); };
   add_header("Accept: application/json");
   for (const auto& header : request.headers) add_header(header);
   const std::string url = *base_url_ + request.path;
@@ -145,19 +130,12 @@ std::expected<KeystoneAnswer, KeystoneHttp::Failure> KeystoneHttp::ask_once(cons
   }
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers.get());
   curl_easy_setopt(easy, CURLOPT_USERAGENT, user_agent);
-  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  base::set_caution(easy);
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
-  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  curl_easy_setopt(easy, CURLOPT_PROXY, "");
-  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, std::max<long>(1, where_.connect_timeout.count()));
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, std::max<long>(1, where_.request_timeout.count()));
-  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, where_.insecure ? 0L : 1L);
-  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, where_.insecure ? 0L : 2L);
-  if (!where_.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, where_.ca_file.c_str());
-  if (!where_.cert_file.empty()) curl_easy_setopt(easy, CURLOPT_SSLCERT, where_.cert_file.c_str());
-  if (!where_.key_file.empty()) curl_easy_setopt(easy, CURLOPT_SSLKEY, where_.key_file.c_str());
+  base::set_tls(easy, where_);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Receiving::on_header);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &receiving);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Receiving::on_body);

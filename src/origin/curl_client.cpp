@@ -1,12 +1,12 @@
 #include "origin/curl_client.hpp"
 
-#include <curl/curl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <string_view>
 
+#include "base/curl.hpp"
 #include "base/text.hpp"
 
 namespace imagecache::origin {
@@ -17,15 +17,6 @@ constexpr long receive_buffer_bytes = 512L << 10;  // the most that libcurl take
 constexpr std::size_t piece_bytes = 256 << 10;     // handed on at once while more is there
 constexpr const char* user_agent = "cinder-image-cache/" IMAGECACHE_VERSION;
 
-struct FreeSlist {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
-struct FreeUrl {
-  void operator()(CURLU* url) const { curl_url_cleanup(url); }
-};
-struct FreeEasy {
-  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
-};
 struct FreeMulti {
   void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
 };
@@ -56,7 +47,7 @@ std::string HttpHead::header(const std::string& lower_case_name) const {
 }
 
 std::optional<std::string> resolve_on_same_host(const std::string& base, const std::string& location) {
-  const std::unique_ptr<CURLU, FreeUrl> url(curl_url());
+  const base::CurlUrl url(curl_url());
   if (!url || curl_url_set(url.get(), CURLUPART_URL, base.c_str(), 0) != CURLUE_OK) return std::nullopt;
   const std::string place = place_of(url.get());
   if (curl_url_set(url.get(), CURLUPART_URL, location.c_str(), 0) != CURLUE_OK) return std::nullopt;
@@ -65,7 +56,7 @@ std::optional<std::string> resolve_on_same_host(const std::string& base, const s
 }
 
 Result<void> check_base_url(const std::string& text) {
-  const std::unique_ptr<CURLU, FreeUrl> url(curl_url());
+  const base::CurlUrl url(curl_url());
   if (!url || curl_url_set(url.get(), CURLUPART_URL, text.c_str(), 0) != CURLUE_OK) {
     return fail(Errc::invalid_argument, text + ": not a URL; write http://host:9292 or https://host/path");
   }
@@ -85,7 +76,7 @@ Result<void> check_base_url(const std::string& text) {
 /// An easy handle and the multi handle that drives it and keeps its connections. One call at a time uses it.
 struct CurlClient::Handle {
   std::unique_ptr<CURLM, FreeMulti> multi{curl_multi_init()};
-  std::unique_ptr<CURL, FreeEasy> easy{curl_easy_init()};
+  base::CurlEasy easy{curl_easy_init()};
   std::uint64_t generation = 0;
 };
 
@@ -282,34 +273,22 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
 
   Transfer transfer{
       .get = get, .stop = stop, .speed = SpeedWatch(options_.low_speed_bytes_per_s, options_.low_speed_time)};
-  std::unique_ptr<curl_slist, FreeSlist> headers;
-  for (const auto& header : get.headers) {
-    if (curl_slist* longer = curl_slist_append(headers.get(), header.c_str()); longer != nullptr) {
-      static_cast<void>(headers.release());
-      headers.reset(longer);
-    }
-  }
+  base::CurlList headers;
+  for (const auto& header : get.headers) static_cast<void>(base::append(headers, header));
   curl_easy_reset(easy);  // options only: connections stay with the multi handle
   curl_easy_setopt(easy, CURLOPT_URL, get.url.c_str());
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers.get());
   curl_easy_setopt(easy, CURLOPT_USERAGENT, user_agent);
-  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  base::set_caution(easy);
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
-  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
-  curl_easy_setopt(easy, CURLOPT_PROXY, "");
   curl_easy_setopt(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
-  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, receive_buffer_bytes);
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options_.connect_timeout.count()));
   if (get.timeout) {
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, std::max<long>(1, static_cast<long>(get.timeout->count())));
   }
-  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, options_.insecure ? 0L : 1L);
-  curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, options_.insecure ? 0L : 2L);
-  if (!options_.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, options_.ca_file.c_str());
-  if (!options_.cert_file.empty()) curl_easy_setopt(easy, CURLOPT_SSLCERT, options_.cert_file.c_str());
-  if (!options_.key_file.empty()) curl_easy_setopt(easy, CURLOPT_SSLKEY, options_.key_file.c_str());
+  base::set_tls(easy, options_);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Transfer::on_header);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Transfer::on_body);

@@ -1,5 +1,5 @@
-// HTTP GETs over libcurl: connections that are kept, waits that end, and a stop that is heeded at once. The one place
-// that includes curl; private to the room.
+// HTTP GETs over libcurl: connections that are kept, waits that end, and a stop that is heeded at once. The room's
+// one place that speaks libcurl; private to it.
 //
 // Blocks; any thread. Each call has a connection of its own for its time, taken from one of two pools of limited size:
 // streams, which take minutes, and questions, which all requests wait for, so that neither keeps the other waiting.

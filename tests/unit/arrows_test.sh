@@ -9,7 +9,7 @@ declare -A below=(
 )
 # A third party's headers stop at one room.
 declare -A home=(
-  ['curl/']="origin identity cli" ['yaml-cpp/']="identity" ['SQLiteCpp/']="catalog image_cache origin" ['boost/beast']="http" ['prometheus/']="events"
+  ['curl/']="base" ['base/curl.hpp']="origin identity cli" ['yaml-cpp/']="identity" ['SQLiteCpp/']="catalog image_cache origin" ['boost/beast']="http" ['prometheus/']="events"
   ['CLI/']="cli" ['spdlog/']="base" ['openssl/']="base http" ['libdeflate.h']="convert" ['systemd/']="app"
 )
 bad=0
@@ -31,8 +31,8 @@ done < <(grep -rnE '^#include "' backends --include='*.hpp' --include='*.cpp' ||
 for header in "${!home[@]}"; do
   while IFS=: read -r file line _; do
     room=$(cut -d/ -f2 <<<"$file")
-    [[ " ${home[$header]} " == *" $room "* ]] || complain "$file:$line: <$header…> belongs to: ${home[$header]}"
-  done < <(grep -rnE "^#include <$header" src --include='*.hpp' --include='*.cpp' || true)
+    [[ " ${home[$header]} " == *" $room "* ]] || complain "$file:$line: $header… belongs to: ${home[$header]}"
+  done < <(grep -rnE "^#include [<\"]$header" src --include='*.hpp' --include='*.cpp' || true)
 done
 [ "$bad" = 0 ] && echo "all arrows point down"
 exit $bad
