@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "api/authenticate.hpp"
 #include "api/glance_answers.hpp"
+#include "base/log.hpp"
 #include "base/text.hpp"
 
 namespace imagecache::api {
@@ -28,6 +30,12 @@ bool has_body(const http::Exchange& exchange) {
   return length.value_or(0) > 0 || !exchange.header("Transfer-Encoding").empty();
 }
 
+// The sqlite driver's times have fractions, the xattr driver's are integers.
+Json time_view(double seconds) {
+  if (seconds == std::floor(seconds) && std::abs(seconds) < 1e15) return static_cast<std::int64_t>(seconds);
+  return seconds;
+}
+
 }  // namespace
 
 Json cached_images_view(const image_cache::ImageCache& cache) {
@@ -35,8 +43,8 @@ Json cached_images_view(const image_cache::ImageCache& cache) {
   for (const auto& image : cache.list()) {
     images.push_back(Json{{"image_id", image.image_id},
                           {"hits", image.hits},
-                          {"last_accessed", image.last_accessed},
-                          {"last_modified", image.last_modified},
+                          {"last_accessed", time_view(image.last_accessed)},
+                          {"last_modified", time_view(image.last_modified)},
                           {"size", image.size_bytes}});
   }
   return images;
@@ -140,7 +148,15 @@ CacheManagement::Answer CacheManagement::run(Call& call, std::string_view policy
   co_return glance_json(Json{{"total_files_pruned", removed->files}, {"total_bytes_pruned", removed->bytes}}, call.who);
 }
 
+base::Task<void> CacheManagement::catch_up(const Call& call) {
+  // Where it cannot be told what others did, what we know is still an answer.
+  if (const auto followed = co_await cache_.refresh(); !followed) {
+    base::log::warning("api", &call.who, "the list of cached images may be behind: {}", followed.error().message);
+  }
+}
+
 CacheManagement::Answer CacheManagement::list(Call& call) {
+  co_await catch_up(call);
   // Both read what the cache holds in memory, but for the queue, which is a directory.
   auto read = [&cache = cache_]() -> Result<std::pair<Json, std::vector<std::string>>> {
     return std::pair(cached_images_view(cache), cache.queued());

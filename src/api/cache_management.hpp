@@ -46,6 +46,8 @@ class CacheManagement {
   Answer answer_one(Call& call, std::string id);
   Answer run(Call& call, std::string_view policy, std::string_view what);
   Answer list(Call& call);
+  /// So that a glance-api on the same directory lists the same.
+  base::Task<void> catch_up(const Call& call);
   Answer clear(Call& call);
   Answer queue(Call& call, std::string id);
   Answer remove(Call& call, std::string id);

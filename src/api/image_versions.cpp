@@ -20,7 +20,8 @@ base::Task<void> ImageApi::answer_versions(http::Exchange& exchange, const Image
       base::log::warning("api", &context, "{} {}: {}", exchange.method(), exchange.path(), answer.error().message);
       continue;
     }
-    if (auto more = with_cache_versions(answer->body, url ? url->authority : "", exchange.header("Host"))) {
+    if (auto more = with_cache_versions(answer->body, url ? url->authority : "", exchange.header("Host"),
+                                        exchange.scheme() == "https")) {
       answer->body = std::move(*more);
     }
     co_await answer_short(exchange, std::move(*answer));

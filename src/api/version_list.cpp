@@ -37,9 +37,9 @@ bool is_deep(std::string_view json) {
   return false;
 }
 
-bool redirect_links(Json& version, std::string_view from, std::string_view to) {
+bool redirect_links(Json& version, std::string_view from, std::string_view to, bool https) {
   bool changed = false;
-  if (from.empty() || to.empty() || from == to || !version.is_object() || !version.contains("links")) return false;
+  if (to.empty() || !version.is_object() || !version.contains("links")) return false;
   for (Json& link : version["links"]) {
     if (!link.is_object() || !link.contains("href") || !link["href"].is_string()) continue;
     std::string& href = link["href"].get_ref<std::string&>();
@@ -47,9 +47,11 @@ bool redirect_links(Json& version, std::string_view from, std::string_view to) {
     if (scheme == std::string::npos) continue;
     const auto authority = scheme + 3;
     const auto end = std::min(href.find('/', authority), href.size());
-    if (std::string_view(href).substr(authority, end - authority) != from) continue;
-    href.replace(authority, end - authority, to);
-    changed = true;
+    const std::string_view leads_to = std::string_view(href).substr(authority, end - authority);
+    if (leads_to != to && (from.empty() || leads_to != from)) continue;
+    std::string ours = (https ? "https" : href.substr(0, scheme)) + "://" + std::string(to) + href.substr(end);
+    changed = changed || ours != href;
+    href = std::move(ours);
   }
   return changed;
 }
@@ -57,13 +59,13 @@ bool redirect_links(Json& version, std::string_view from, std::string_view to) {
 }  // namespace
 
 std::optional<std::string> with_cache_versions(std::string_view body, std::string_view origin_authority,
-                                               std::string_view own_authority) {
+                                               std::string_view own_authority, bool https) {
   if (is_deep(body)) return std::nullopt;
   Json document = Json::parse(body, nullptr, false);
   if (!document.is_object() || !document.contains("versions") || !document["versions"].is_array()) return std::nullopt;
   Json& versions = document["versions"];
   bool changed = false;
-  for (Json& version : versions) changed = redirect_links(version, origin_authority, own_authority) || changed;
+  for (Json& version : versions) changed = redirect_links(version, origin_authority, own_authority, https) || changed;
 
   const auto first = std::ranges::find_if(versions, [](const Json& v) { return minor_of(v).has_value(); });
   if (first == versions.end()) return changed ? std::optional(python_json(document)) : std::nullopt;

@@ -52,7 +52,7 @@ base::Task<void> ImageCache::Impl::clean_loop() {
   while (co_await pause(options.clean_interval)) {
     auto work = [this]() -> Result<void> {
       IMAGECACHE_CHECK(clean_now());
-      return {};
+      return follow_others();
     };
     note(last_problem, co_await base::offload(pool, work), "cleaning");
   }

@@ -164,6 +164,26 @@ void Entries::touch(const std::string& id, double now) {
   hits.last_accessed = entry.last_accessed;
 }
 
+void Entries::follow(const IndexRow& row) {
+  const auto found = place_of(row.image_id);
+  if (found == entries_.end()) return;
+  Entry& entry = found->second;
+  const auto unwritten = hits_.find(row.image_id);
+  entry.hits = row.hits + (unwritten == hits_.end() ? 0 : unwritten->second.more_hits);
+  entry.last_modified = row.last_modified;
+  if (unwritten != hits_.end() && unwritten->second.last_accessed >= row.last_accessed) return;
+  const bool used = row.last_accessed > entry.last_accessed;
+  entry.last_accessed = row.last_accessed;
+  if (!used || entry.pinned) return;
+  by_last_use_.erase(entry.slot);
+  by_last_use_.push_back(0, entry.slot);
+  policy_->touch(entry.slot);
+}
+
+void Entries::lose(const std::string& id) {
+  if (erase(id)) to_remove_.erase(id);
+}
+
 void Entries::pin(const std::string& id) {
   if (!pins_.insert(id).second) return;
   const auto found = place_of(id);

@@ -95,6 +95,15 @@ class Entries {
   std::optional<EvictionReason> take_eviction(const std::string& id);
   void touch(const std::string& id, double now);
 
+  /// What the index says of an entry now, another program's hits and times included.
+  void follow(const IndexRow& row);
+  /// Another program removed the file and its row.
+  void lose(const std::string& id);
+  /// Another program removed the row and left the file: it is written again with the next flush.
+  void write_row_again(const std::string& id) { to_put_.insert(id); }
+  /// The row is yet to be written, or to be removed: the index does not tell.
+  bool is_unwritten(const std::string& id) const { return to_put_.contains(id) || to_remove_.contains(id); }
+
   /// A pinned image is never a victim nor unused, cached or not. One that is unpinned counts as used just now.
   void pin(const std::string& id);
   void unpin(const std::string& id);

@@ -176,6 +176,9 @@ class ImageCache {
   void doubt(const std::string& image_id);
 
   std::vector<CachedImage> list() const;  ///< by image_id
+  /// Takes up what a glance-api on the same directory, or one of its tools, has done since: files and rows made and
+  /// removed, hits counted. Also done every clean_interval. For whoever wants a list that agrees with theirs.
+  base::Task<Result<void>> refresh();
   /// At most `limit` of them, from the first id greater than `marker` on. Costs O(limit + log n).
   std::vector<CachedImage> list(const std::string& marker, std::size_t limit) const;
 

@@ -156,6 +156,11 @@ struct ImageCache::Impl {
   /// Holds every file's size against what its row said, a thousand at a time. Blocks.
   void look_at_files();
 
+  // follow.cpp
+  /// Takes up what another program on this directory has done. Blocks.
+  Result<void> follow_others();
+  Result<void> take_up(std::vector<IndexRow> strange, const std::vector<std::string>& missing);
+
   // maintain.cpp
   Result<void> flush_now();
   Result<Removed> clean_now();

@@ -56,6 +56,9 @@ class Index {
  public:
   virtual ~Index() = default;
   virtual Result<std::vector<IndexRow>> rows() = 0;
+  /// May somebody else (a glance-api on the same directory, its tools) have written since the last time that this was
+  /// asked? True where it cannot be told.
+  virtual Result<bool> changed_by_others() = 0;
   /// On a verified file that is about to be renamed into place: what must be on the file itself by then.
   virtual Result<void> prepare(int fd) = 0;
   /// On a file that now stands in invalid/: the reason, where the driver keeps one. Best effort.

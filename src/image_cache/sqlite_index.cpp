@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <mutex>
+#include <utility>
 
 #include "base/log.hpp"
 #include "base/try.hpp"
@@ -132,6 +133,18 @@ class SqliteIndex final : public Index {
       // What could be read of a broken file is not worth more than the files themselves, from which all is found again.
       IMAGECACHE_CHECK(start_anew(problem.what()));
       return std::vector<IndexRow>();
+    }
+  }
+
+  Result<bool> changed_by_others() override {
+    const std::lock_guard lock(mutex_);
+    IMAGECACHE_CHECK(ensure_open());
+    try {
+      // Moves with the commits of other connections alone.
+      const std::int64_t version = database_->execAndGet("PRAGMA data_version").getInt64();
+      return std::exchange(data_version_, version) != version;
+    } catch (const SQLite::Exception& problem) {
+      return failed(path_, problem);
     }
   }
 
@@ -284,6 +297,7 @@ class SqliteIndex final : public Index {
   const fs::path path_;
   const fs::path lock_directory_;
   std::mutex mutex_;
+  std::int64_t data_version_ = 0;
   std::unique_ptr<SQLite::Database> database_;  // none between a failure and the next try
 };
 

@@ -86,6 +86,8 @@ class XattrIndex final : public Index {
     return all;
   }
 
+  Result<bool> changed_by_others() override { return true; }
+
   Result<void> prepare(int fd) override {
     if (!set_hits(fd, 0)) return base::fail_errno("the attribute user.hits of a new image file", errno);
     // The file is as old as the beginning of its fill; it is used now.

@@ -271,7 +271,7 @@ TEST(Service, AStateDirectoryThatIsHeldIsRefused) {
   Daemon daemon;
   const auto second = daemon.try_start();
   ASSERT_FALSE(second);
-  EXPECT_NE(second.error().message.find("another process holds"), std::string::npos) << second.error().message;
+  EXPECT_NE(second.error().message.find("this state directory"), std::string::npos) << second.error().message;
 }
 
 }  // namespace

@@ -81,7 +81,7 @@ TEST_F(CommandLine, ConfigCheckTellsAllProblemsAndFails) {
 }
 
 TEST_F(CommandLine, ConfigCheckOfAGoodFileSaysSoWithItsWarnings) {
-  const auto file = write("good.conf", "[DEFAULT]\nimage_volume_cache_enabled = true\n");
+  const auto file = write("good.conf", "[DEFAULT]\nauth_strategy = noauth\nimage_volume_cache_enabled = true\n");
   EXPECT_EQ(run({"config", "check", "--config-file", file}), 0);
   EXPECT_THAT(out(), HasSubstr("no mistakes in " + file));
   EXPECT_THAT(out(), HasSubstr("has no effect here"));

@@ -27,6 +27,7 @@ class Rows final : public Index {
     for (const auto& id : ids_) all.push_back({.image_id = id});
     return all;
   }
+  Result<bool> changed_by_others() override { return false; }
   Result<void> prepare(int) override { return {}; }
   void mark_invalid(const fs::path&, std::string_view) override {}
   Result<std::vector<Restamped>> apply(const std::vector<IndexRow>&, const std::vector<std::string>&,
