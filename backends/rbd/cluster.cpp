@@ -96,6 +96,26 @@ std::unexpected<Error> Cluster::failed(const std::string& what, int code, const 
   return fail(errc_of(code), what + ": " + std::generic_category().message(-code));
 }
 
+Result<void> Cluster::open(const std::shared_ptr<Connection>& on, const std::string& name, librbd::Image& image) {
+  const int code = on->rbd.open(on->pool, image, name.c_str());
+  if (code < 0) return failed(name + ": cannot open", code, on);
+  return {};
+}
+
+Result<void> Cluster::open_read_only(const std::shared_ptr<Connection>& on, const std::string& name,
+                                     librbd::Image& image) {
+  const int code = on->rbd.open_read_only(on->pool, image, name.c_str(), nullptr);
+  if (code < 0) return failed(name + ": cannot open", code, on);
+  return {};
+}
+
+Result<std::uint64_t> Cluster::size_bytes(const std::shared_ptr<Connection>& on, const std::string& name,
+                                          librbd::Image& image) {
+  std::uint64_t bytes = 0;
+  if (const int code = image.size(&bytes); code < 0) return failed(name, code, on);
+  return bytes;
+}
+
 Result<std::string> Cluster::client_address() {
   IMAGECACHE_TRY(const auto connection, get());
   return connection->rados.get_addrs();

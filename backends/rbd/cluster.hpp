@@ -4,6 +4,7 @@
 // that run on a broken connection end with an error, and only then it goes.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <rados/librados.hpp>
@@ -46,6 +47,12 @@ class Cluster {
   /// The error for librbd's `code` (negative errno) of doing `what`. If the connection is what failed, the next get()
   /// makes another.
   std::unexpected<Error> failed(const std::string& what, int code, const std::shared_ptr<Connection>& on);
+  /// Opens the pool's image `name`, which must be closed before `on` goes.
+  Result<void> open(const std::shared_ptr<Connection>& on, const std::string& name, librbd::Image& image);
+  Result<void> open_read_only(const std::shared_ptr<Connection>& on, const std::string& name, librbd::Image& image);
+  /// Of an open image; `name` is for the message.
+  Result<std::uint64_t> size_bytes(const std::shared_ptr<Connection>& on, const std::string& name,
+                                   librbd::Image& image);
   /// This client's address in the cluster, by which it can be shut out.
   Result<std::string> client_address();
 

@@ -132,11 +132,8 @@ Result<void> RbdDriver::create_volume(const VolumeId& volume, std::uint64_t size
 Result<void> RbdDriver::copy_image_to_volume(const ImageFile& image, const VolumeId& volume, std::stop_token stop) {
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::Image target;
-  if (const int code = connection->rbd.open(connection->pool, target, volume.name.c_str()); code < 0) {
-    return cluster_.failed(volume.name + ": cannot open", code, connection);
-  }
-  std::uint64_t size_bytes = 0;
-  if (const int code = target.size(&size_bytes); code < 0) return cluster_.failed(volume.name, code, connection);
+  IMAGECACHE_CHECK(cluster_.open(connection, volume.name, target));
+  IMAGECACHE_TRY(const auto size_bytes, cluster_.size_bytes(connection, volume.name, target));
   if (image.virtual_size_bytes() > size_bytes) {
     return fail(Errc::invalid_argument, volume.name + ": too small for the image, which is " +
                                             std::to_string(image.virtual_size_bytes()) + " bytes");
@@ -160,9 +157,7 @@ Result<void> RbdDriver::copy_image_to_volume(const ImageFile& image, const Volum
 Result<void> RbdDriver::seal(const VolumeId& volume) {
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::Image image;
-  if (const int code = connection->rbd.open(connection->pool, image, volume.name.c_str()); code < 0) {
-    return cluster_.failed(volume.name + ": cannot open", code, connection);
-  }
+  IMAGECACHE_CHECK(cluster_.open(connection, volume.name, image));
   int code = image.metadata_set(mark_key, mark_value);
   if (code >= 0) code = image.snap_create(base_snapshot);
   if (code < 0 && code != -EEXIST) return cluster_.failed(volume.name + ": cannot make its snapshot", code, connection);
@@ -181,12 +176,8 @@ Result<std::uint64_t> RbdDriver::source_size(const VolumeId& source) {
   }
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::Image image;
-  if (const int code = connection->rbd.open_read_only(connection->pool, image, source.name.c_str(), nullptr);
-      code < 0) {
-    return cluster_.failed(source.name + ": cannot open", code, connection);
-  }
-  std::uint64_t size_bytes = 0;
-  if (const int code = image.size(&size_bytes); code < 0) return cluster_.failed(source.name, code, connection);
+  IMAGECACHE_CHECK(cluster_.open_read_only(connection, source.name, image));
+  IMAGECACHE_TRY(const auto size_bytes, cluster_.size_bytes(connection, source.name, image));
   const std::lock_guard lock(mutex_);
   sealed_sizes_[source.name] = size_bytes;
   return size_bytes;
@@ -231,11 +222,8 @@ Result<void> RbdDriver::clone_snapshot(const CloneSpec& clone) {
 Result<void> RbdDriver::extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) {
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::Image image;
-  if (const int code = connection->rbd.open(connection->pool, image, volume.name.c_str()); code < 0) {
-    return cluster_.failed(volume.name + ": cannot open", code, connection);
-  }
-  std::uint64_t size_bytes = 0;
-  if (const int code = image.size(&size_bytes); code < 0) return cluster_.failed(volume.name, code, connection);
+  IMAGECACHE_CHECK(cluster_.open(connection, volume.name, image));
+  IMAGECACHE_TRY(const auto size_bytes, cluster_.size_bytes(connection, volume.name, image));
   if (new_size_bytes < size_bytes) {
     return fail(Errc::invalid_argument, volume.name + ": cannot shrink from " + std::to_string(size_bytes) + " to " +
                                             std::to_string(new_size_bytes) + " bytes");
@@ -321,10 +309,7 @@ std::size_t RbdDriver::trashed() const {
 Result<ConnectionInfo> RbdDriver::initialize_connection(const VolumeId& volume) {
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::Image image;
-  if (const int code = connection->rbd.open_read_only(connection->pool, image, volume.name.c_str(), nullptr);
-      code < 0) {
-    return cluster_.failed(volume.name + ": cannot open", code, connection);
-  }
+  IMAGECACHE_CHECK(cluster_.open_read_only(connection, volume.name, image));
   const auto& cluster = options_.cluster;
   return ConnectionInfo{
       .driver_volume_type = "rbd",
