@@ -63,11 +63,12 @@ def starts(rig, quick):
     directory, samples = million(rig), []
     nothing = rig.folder("nothing")
     (nothing / "image").write_bytes(b"x" * MIB)
-    origin = rig.origin([Image(nothing / "image", "raw")])
+    image = Image(nothing / "image", "raw")
+    origin = rig.origin([image])
     for _ in range(2 if quick else 4):
         began = time.monotonic()
         daemon = rig.daemon(origin.url, images=directory, ready="image")
-        request("GET", daemon.url + "/healthcheck")
+        request("GET", f"{daemon.url}/v2/images/{image.id}")
         took = time.monotonic() - began
         metrics = request("GET", f"http://{daemon.status_address}/metrics").decode()
         known = max((float(value) for value in re.findall(r"^\w*image_cache_files(?:{[^}]*})? (\S+)$", metrics, re.MULTILINE)), default=0)
@@ -77,7 +78,7 @@ def starts(rig, quick):
         rig.stop(daemon)
     after = [sample["start_s"] for sample in samples[1:]]
     return [Row("index", "start with 1e6 entries until it answers", "s", median(after), "", 0, kind="value", at_most=2.0,
-                note=f"start: from exec until GET /healthcheck is answered, sqlite, a million files on disk, median of {len(after)} after one that "
+                note=f"start: from exec until GET /v2/images/{{id}} is answered, sqlite, a million files on disk, median of {len(after)} after one that "
                      f"filled the page cache ({samples[0]['start_s']:.2f} s)")], samples
 
 
@@ -136,8 +137,9 @@ def idle(rig, quick):
     path = rig.folder("idle") / "image"
     path.write_bytes(b"x" * MIB)
     rows, samples = [], []
-    plain = rig.daemon(rig.origin([Image(path, "raw")]).url, service=("max_connections = 4096",))
-    done = subprocess.run([sys.executable, ROOT / "bench/idle.py", str(plain.pid), str(plain.port)], capture_output=True, text=True, timeout=120)
+    image = Image(path, "raw")
+    plain = rig.daemon(rig.origin([image]).url, service=("max_connections = 4096",))
+    done = subprocess.run([sys.executable, ROOT / "bench/idle.py", str(plain.pid), str(plain.port), "--path", f"/v2/images/{image.id}"], capture_output=True, text=True, timeout=120)
     if not done.stdout:
         raise RuntimeError(f"idle.py: {done.stderr.strip()}")
     samples.append(json.loads(done.stdout))

@@ -8,7 +8,7 @@
 // end. Prints one line of JSON: all bytes of bodies, the seconds, whole answers, and when the first body bytes and the
 // ends came (first, median, last). Anything unexpected ends it with a message and 1.
 //
-//   --token     is sent as X-Auth-Token
+//   --token     is sent as X-Auth-Token; each % in it is replaced by the number of the connection
 //   --range-of  asks for ranges of EXPECTED_BYTES that begin anywhere in a file of FILE_BYTES: answers must be 206
 //   --tls       TLS 1.3 with one cipher, so that all servers use the same. Only the head of an answer is deciphered; of
 //               the body the records are counted and dropped, since deciphering costs a client what a server is to be
@@ -143,9 +143,13 @@ class Load {
     open(static_cast<std::size_t>(&connection - connections_.data()));
   }
 
-  std::string request() {
+  std::string request(std::size_t number) {
     std::string text = "GET " + options_.path + " HTTP/1.1\r\nHost: " + options_.server + "\r\n";
-    if (!options_.token.empty()) text += "X-Auth-Token: " + options_.token + "\r\n";
+    if (!options_.token.empty()) {
+      text += "X-Auth-Token: ";
+      for (const char c : options_.token) text += c == '%' ? std::to_string(number) : std::string(1, c);
+      text += "\r\n";
+    }
     if (options_.range_of_bytes > 0) {
       std::uniform_int_distribution<std::uint64_t> anywhere(0, options_.range_of_bytes - options_.expected_bytes);
       const std::uint64_t first = anywhere(random_);
@@ -156,7 +160,7 @@ class Load {
   }
 
   void ask(Connection& connection) {
-    const std::string text = request();
+    const std::string text = request(static_cast<std::size_t>(&connection - connections_.data()));
     const auto sent = connection.tls ? SSL_write(connection.tls.get(), text.data(), static_cast<int>(text.size()))
                                      : ::send(connection.fd, text.data(), text.size(), MSG_NOSIGNAL);
     if (sent != static_cast<ssize_t>(text.size())) die_errno("send");
