@@ -40,7 +40,10 @@ void Entries::enter(Map::iterator place, Slot slot) {
   by_slot_[slot] = place;
   slots_.insert(place->first, slot);
   entry.pinned = is_pinned(place->first);
-  if (entry.pinned) ++pinned_files_;
+  if (entry.pinned) {
+    ++pinned_files_;
+    pinned_bytes_ += entry.size_bytes;
+  }
   bytes_ += entry.size_bytes;
 }
 
@@ -99,6 +102,7 @@ void Entries::set_size(const std::string& id, std::uint64_t size_bytes) {
   if (found == entries_.end() || found->second.size_bytes == size_bytes) return;
   Entry& entry = found->second;
   bytes_ = bytes_ - entry.size_bytes + size_bytes;
+  if (entry.pinned) pinned_bytes_ = pinned_bytes_ - entry.size_bytes + size_bytes;
   entry.size_bytes = size_bytes;
   to_put_.insert(id);
   if (entry.pinned) return;
@@ -117,7 +121,10 @@ bool Entries::erase(const std::string& id, bool evicted) {
   if (found == entries_.end()) return false;
   const Entry& entry = found->second;
   leave_lines(entry.slot, evicted);
-  if (entry.pinned) --pinned_files_;
+  if (entry.pinned) {
+    --pinned_files_;
+    pinned_bytes_ -= entry.size_bytes;
+  }
   bytes_ -= entry.size_bytes;
   slots_.erase(id, entry.slot);
   free_slots_.push_back(entry.slot);
@@ -191,6 +198,7 @@ void Entries::pin(const std::string& id) {
   leave_lines(found->second.slot, false);
   found->second.pinned = true;
   ++pinned_files_;
+  pinned_bytes_ += found->second.size_bytes;
 }
 
 void Entries::unpin(const std::string& id) {
@@ -199,6 +207,7 @@ void Entries::unpin(const std::string& id) {
   if (found == entries_.end()) return;
   found->second.pinned = false;
   --pinned_files_;
+  pinned_bytes_ -= found->second.size_bytes;
   join_lines(*found);
 }
 

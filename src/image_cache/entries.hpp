@@ -110,6 +110,8 @@ class Entries {
   bool is_pinned(std::string_view id) const { return pins_.contains(id); }
   std::vector<std::string> pinned() const { return {pins_.begin(), pins_.end()}; }
   std::size_t pinned_files() const { return pinned_files_; }
+  /// Of the files that are pinned; part of bytes().
+  std::uint64_t pinned_bytes() const { return pinned_bytes_; }
 
   std::uint64_t bytes() const { return bytes_; }
   std::size_t count() const { return entries_.size(); }
@@ -157,6 +159,7 @@ class Entries {
   std::unique_ptr<EvictionPolicy> policy_;
   std::set<std::string, std::less<>> pins_;
   std::size_t pinned_files_ = 0;
+  std::uint64_t pinned_bytes_ = 0;
   std::uint64_t bytes_ = 0;
   std::uint64_t reserved_ = 0;
 

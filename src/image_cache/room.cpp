@@ -48,16 +48,20 @@ Result<std::vector<std::string>> ImageCache::Impl::make_room(const std::string& 
   // mostly been allocated at their start, so this errs on the side of evicting.
   std::uint64_t free_bytes = static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
   const std::uint64_t needed = bytes + options.free_space_floor_bytes;
-  // Nothing is evicted for what would not fit even then.
+  // Nothing is evicted for what would not fit even then: pinned files and what running fills have reserved stay.
   std::uint64_t partial_bytes = 0;
-  for (const auto& [id, partial] : partials) partial_bytes += partial.bytes;
-  const std::uint64_t could_be_freed = entries.bytes() + partial_bytes;
-  if (bytes > 0 && (entries.reserved_bytes() - partial_bytes + bytes > limit || free_bytes + could_be_freed < needed)) {
-    return fail(Errc::no_space,
-                fmt::format("image {}: no room for {} in {}: {} are spoken for by running fills, {} free "
-                            "on the file system",
-                            for_id, base::format_bytes(bytes), layout.base.native(),
-                            base::format_bytes(entries.reserved_bytes()), base::format_bytes(free_bytes)));
+  for (const auto& [id, partial] : partials) {
+    if (id != for_id) partial_bytes += partial.bytes;
+  }
+  const std::uint64_t being_filled = entries.reserved_bytes() - partial_bytes;
+  const std::uint64_t could_be_freed = entries.bytes() - entries.pinned_bytes() + partial_bytes;
+  if (bytes > 0 && (entries.pinned_bytes() + being_filled + bytes > limit || free_bytes + could_be_freed < needed)) {
+    return fail(
+        Errc::no_space,
+        fmt::format("image {}: no room for {} in {}: {} are pinned, {} spoken for by running fills, {} free "
+                    "on the file system",
+                    for_id, base::format_bytes(bytes), layout.base.native(), base::format_bytes(entries.pinned_bytes()),
+                    base::format_bytes(being_filled), base::format_bytes(free_bytes)));
   }
   std::vector<std::string> victims;
   const auto too_much = [&] { return entries.bytes() + entries.reserved_bytes() + bytes > limit; };

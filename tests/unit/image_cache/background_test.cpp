@@ -98,6 +98,19 @@ TEST(Pins, WhereAllIsPinnedNothingMoreIsKept) {
   EXPECT_TRUE(rig.get_and_settle(b));
 }
 
+TEST(Pins, NothingIsEvictedForAnImageThatDoesNotFitBesideThem) {
+  Rig rig({.max_size_bytes = 6 * mib});
+  const auto pinned = rig.origin.add({.content = Content::generated(3 * mib, 1)});
+  const auto other = rig.origin.add({.content = Content::generated(2 * mib, 2)});
+  const auto large = rig.origin.add({.content = Content::generated(4 * mib, 3)});
+  ASSERT_TRUE(rig.io->run(rig.cache->pin(pinned)));
+  ASSERT_TRUE(rig.get_and_settle(pinned));
+  ASSERT_TRUE(rig.get_and_settle(other));
+  EXPECT_EQ(rig.open(large).error().code, Errc::no_space);
+  EXPECT_TRUE(rig.cache->is_cached(other));
+  EXPECT_EQ(rig.counters.image_evictions_size, 0U);
+}
+
 TEST(List, ComesInPages) {
   Rig rig;
   std::vector<std::string> ids;

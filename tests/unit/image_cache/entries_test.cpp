@@ -217,14 +217,17 @@ TEST(Entries, ThousandsOfRandomCallsKeepTheBooks) {
     }
     std::uint64_t sum = 0;
     std::size_t pinned = 0;
+    std::uint64_t pinned_bytes = 0;
     for (const auto& [id, size] : files) {
       sum += size;
       pinned += pins.count(id);
+      if (pins.contains(id)) pinned_bytes += size;
       EXPECT_EQ(entries.find(id)->pinned, pins.contains(id));
     }
     EXPECT_EQ(entries.bytes(), sum);
     EXPECT_EQ(entries.count(), files.size());
     EXPECT_EQ(entries.pinned_files(), pinned);
+    EXPECT_EQ(entries.pinned_bytes(), pinned_bytes);
   }
 }
 
