@@ -37,6 +37,12 @@ std::optional<Response> objection(const RequestParser& parser) {
     }
   }
   if (head.count(field::content_length) > 1) return text_response(400, "Content-Length is said more than once.");
+  for (const auto& each : head) {
+    const auto name = each.name_string();
+    if (is_disguised({name.data(), name.size()})) {
+      return text_response(400, "A header of the request is spelled with '_' in place of '-'.");
+    }
+  }
   const auto hosts = head.count(field::host);
   if (hosts > 1 || (hosts == 0 && head.version() >= 11)) return text_response(400, "One Host is needed.");
   if (hosts == 1 && head[field::host].find_first_of(" \t/\\@?#<>\",") != beast::string_view::npos) {

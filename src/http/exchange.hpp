@@ -64,6 +64,8 @@ class ClientExchange final : public Exchange {
                                                                        Upload* upload);
   base::Task<Result<unsigned>> relay_answer(UpstreamConnection& upstream, const Url& url, ResponseParser& answer,
                                             const OnAnswer& on_answer, Upload* upload);
+  /// For the next request, if the answer came to its end. Only after a request that was its head alone, which is sent
+  /// whole before an answer is read.
   void keep(const Url& url, UpstreamPtr upstream, ResponseParser& answer);
   base::Task<Result<unsigned>> pass_with_body(const Url& url, const Upstream& passed);
   base::Task<void> upload_body(std::shared_ptr<Upload> state, UpstreamConnection& upstream);

@@ -44,6 +44,14 @@ bool is_hop_by_hop(std::string_view name) {
   return std::ranges::any_of(hop_by_hop, [&](std::string_view known) { return equals_ignoring_case(name, known); });
 }
 
+bool is_disguised(std::string_view name) {
+  if (name.find('_') == std::string_view::npos) return false;
+  std::string plain(name);
+  std::ranges::replace(plain, '_', '-');
+  return is_hop_by_hop(plain) || equals_ignoring_case(plain, "content-length") || equals_ignoring_case(plain, "host") ||
+         equals_ignoring_case(plain, "expect");
+}
+
 HeadScan::Verdict HeadScan::look(std::string_view bytes) {
   for (; position_ < bytes.size(); ++position_) {
     const auto c = static_cast<unsigned char>(bytes[position_]);

@@ -39,6 +39,9 @@ class HeadScan {
 
 /// Connection, Keep-Alive, Proxy-*, TE, Trailer, Transfer-Encoding, Upgrade.
 bool is_hop_by_hop(std::string_view name);
+/// "Transfer_Encoding" and the like: a name that is none of those that say where a request ends, whom it is for or what
+/// its connection does, and becomes one where '_' and '-' are the same, as they are to WSGI and CGI.
+bool is_disguised(std::string_view name);
 bool equals_ignoring_case(std::string_view a, std::string_view b);
 /// May this status have a body at all (not 1xx, 204, 304)?
 constexpr bool has_body(unsigned status) {

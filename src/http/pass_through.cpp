@@ -104,8 +104,10 @@ std::string ClientExchange::head_for(const Url& url, const Upstream& passed, boo
   bool has_proto = false;
   bool has_host = false;
   for (const auto& [name, value] : all) {
-    if (replaced(name) || dropped(name) || is_hop_by_hop(name) || equals_ignoring_case(name, "host") ||
-        equals_ignoring_case(name, "content-length") || named_by_connection(all, name) ||
+    // WSGI and CGI servers take '_' for '-': such a header would say there what we did not read in it here.
+    if (name.find('_') != std::string::npos || replaced(name) || dropped(name) || is_hop_by_hop(name) ||
+        equals_ignoring_case(name, "host") || equals_ignoring_case(name, "content-length") ||
+        named_by_connection(all, name) ||
         (equals_ignoring_case(name, "expect") && (!with_body || continued_ || http_1_0_))) {
       continue;
     }
@@ -366,8 +368,8 @@ base::Task<Result<unsigned>> ClientExchange::pass_with_body(const Url& url, cons
     keep_alive_ = false;
   }
   if (state->client_problem && !answered_ && !state->stop) result = std::unexpected(*state->client_problem);
+  // Never kept: were there two opinions about where this body ended, its rest would be answered as the next request.
   connection_.upstream_ = nullptr;
-  if (result && !state->discard) keep(url, std::move(upstream), **answer);
   co_return result;
 }
 

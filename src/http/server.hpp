@@ -124,10 +124,10 @@ class Exchange {
   virtual base::Task<Result<void>> respond_file(Response head, int fd, std::uint64_t offset_bytes,
                                                 std::optional<std::uint64_t> length_bytes, WaitAvailable wait) = 0;
   /// Passes this request on and its answer back, both bodies as they come, neither held whole. Hop-by-hop headers are
-  /// dropped; Via, X-Forwarded-For (our peer at its end) and, unless they are there, X-Forwarded-Proto and
-  /// X-Forwarded-Host are added. Whatever else the client sent goes along, identity headers too: who must not say
-  /// X-Identity-Status or X-Service-Token is for the caller to settle with `extra`. Returns the answer's status.
-  /// Errc::unavailable if no answer came.
+  /// dropped, and so are names with '_', which many servers take for '-'; Via, X-Forwarded-For (our peer at its end)
+  /// and, unless they are there, X-Forwarded-Proto and X-Forwarded-Host are added. Whatever else the client sent goes
+  /// along, identity headers too: who must not say X-Identity-Status or X-Service-Token is for the caller to settle
+  /// with `extra`. Returns the answer's status. Errc::unavailable if no answer came.
   virtual base::Task<Result<unsigned>> pass_through(Upstream upstream) = 0;
   /// Asks the upstream what this request asks, by its head alone, and brings the answer back as a value: status,
   /// headers without the hop-by-hop ones and Content-Length, body. The client is told nothing; the request can be

@@ -22,6 +22,13 @@ TEST(Head, AValueWithALineBreakIsLeftOut) {
   EXPECT_EQ(head, "HTTP/1.1 200 OK\r\nDate: d\r\nConnection: close\r\n\r\n");
 }
 
+TEST(Head, ANameIsDisguisedIfAnUnderscoreHidesWhatItSays) {
+  for (const char* name : {"Transfer_Encoding", "content_length", "KEEP_ALIVE", "Proxy-Authenticate", "Expect"}) {
+    EXPECT_EQ(is_disguised(name), std::string_view(name).contains('_')) << name;
+  }
+  for (const char* name : {"X_Anything", "_", "", "_Host"}) EXPECT_FALSE(is_disguised(name)) << name;
+}
+
 TEST(Url, IsTakenApart) {
   const auto url = parse_url("https://[::1]:9292/image/").value();
   EXPECT_TRUE(url.tls);

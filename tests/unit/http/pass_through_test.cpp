@@ -137,6 +137,42 @@ TEST_F(PassThrough, AConnectionThatNobodyUsesIsClosed) {
   EXPECT_EQ(imagecache::test::http(server->port(), "GET", "/").body, "ok");
 }
 
+TEST_F(PassThrough, AConnectionThatCarriedABodyIsNotUsedAgain) {
+  pass_to(origin.url());
+  std::jthread answering([&] {
+    RawPeer first = origin.accept();
+    EXPECT_EQ(first.read_until("body").substr(0, 3), "PUT");
+    first.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    EXPECT_EQ(first.read_to_end().bytes, "");
+    RawPeer second = origin.accept();
+    EXPECT_EQ(second.read_until("\r\n\r\n").substr(0, 3), "GET");
+    second.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+  });
+  imagecache::test::HttpClient client(server->port());
+  EXPECT_EQ(client.request("PUT", "/", {}, "body").body, "ok");
+  EXPECT_EQ(client.request("GET", "/").body, "ok");
+}
+
+TEST_F(PassThrough, ANameWithAnUnderscoreIsNotPassedOn) {
+  serve([url = origin.url()](Exchange& exchange) -> base::Task<void> {
+    if (exchange.method() == "GET") EXPECT_TRUE(co_await exchange.ask_upstream({.url = url}, 100));
+    EXPECT_TRUE(co_await exchange.pass_through({.url = url}));
+  });
+  std::jthread answering([&] {
+    for (int i = 0; i < 3; ++i) {  // asked, passed on, passed on with a body
+      RawPeer peer = origin.accept();
+      const std::string head = peer.read_until("\r\n\r\n");
+      EXPECT_EQ(head.find('_'), std::string::npos) << head;
+      EXPECT_NE(head.find("X-Roles: member"), std::string::npos) << head;
+      peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    }
+  });
+  imagecache::test::HttpClient client(server->port());
+  const std::vector<std::string> headers{"X_Roles: admin", "X-Identity_Status: Confirmed", "X-Roles: member"};
+  EXPECT_EQ(client.request("GET", "/", headers).body, "ok");
+  EXPECT_EQ(client.request("POST", "/", headers, "body").body, "ok");
+}
+
 TEST_F(PassThrough, ARequestThatMayNotBeRepeatedIsNot) {
   pass_to(origin.url());
   std::jthread answering([&] {
