@@ -74,6 +74,7 @@ base::Task<Result<void>> Transport::send_pages(std::string_view head, int fd, st
       looked_until = chunk_end;
     }
     const Step step = step_sendfile(fd, offset, looked_until - offset);
+    if (step.of_file) co_return fail(Errc::internal, "image file: " + step.error.message());
     if (step.error) co_return gone(step.error);
     if (step.want != Want::nothing) {
       turn = 0;

@@ -120,7 +120,8 @@ class Exchange {
   virtual base::Task<Result<void>> respond(Response response) = 0;
   /// An answer whose body is `length_bytes` of `fd` from `offset_bytes` on, by sendfile(2). Where `wait` is given the
   /// file is still growing and only what it allows is sent. `length_bytes` absent: chunked, until wait says the end. A
-  /// failure in the middle ends the connection, so that the client sees that the body is short.
+  /// failure in the middle ends the connection, so that the client sees that the body is short. Errc::internal if the
+  /// file cannot be read or is short, Errc::cancelled or Errc::timeout if the client is gone or reads nothing.
   virtual base::Task<Result<void>> respond_file(Response head, int fd, std::uint64_t offset_bytes,
                                                 std::optional<std::uint64_t> length_bytes, WaitAvailable wait) = 0;
   /// Passes this request on and its answer back, both bodies as they come, neither held whole. Hop-by-hop headers are

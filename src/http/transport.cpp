@@ -16,6 +16,25 @@ namespace {
 error_code from_errno(int number) {
   return {number, boost::system::system_category()};
 }
+/// What sendfile(2) fails with when the file cannot be read; a socket fails with none of these.
+bool is_of_file(int number) {
+  switch (number) {
+    case EIO:
+    case EINVAL:
+    case EOVERFLOW:
+    case EBADF:
+    case ESPIPE:
+    case EISDIR:
+    case ENXIO:
+    case ENODATA:
+    case ESTALE:
+    case EUCLEAN:
+    case EREMOTEIO:
+      return true;
+    default:
+      return false;
+  }
+}
 const error_code timed_out = from_errno(ETIMEDOUT);
 
 }  // namespace
@@ -175,7 +194,14 @@ Transport::Step Transport::step_sendfile(int fd, std::uint64_t offset, std::size
   if (ssl_) {
     if (ssl_failed_) return {.error = from_errno(EPROTO)};
     ERR_clear_error();
+    errno = 0;
     const ossl_ssize_t n = SSL_sendfile(ssl_.get(), fd, static_cast<off_t>(offset), count, 0);
+    const int saved_errno = errno;  // OpenSSL's own reason is the same for every failure
+    if (n < 0 && is_of_file(saved_errno)) {
+      ssl_failed_ = true;
+      ERR_clear_error();
+      return {.error = from_errno(saved_errno), .of_file = true};
+    }
     return ssl_step(n > 0 ? 1 : static_cast<int>(n), n > 0 ? static_cast<std::size_t>(n) : 0);
   }
   for (;;) {
@@ -183,7 +209,7 @@ Transport::Step Transport::step_sendfile(int fd, std::uint64_t offset, std::size
     const ssize_t n = ::sendfile(socket_.native_handle(), fd, &position, count);
     if (n >= 0) return {.bytes = static_cast<std::size_t>(n)};
     if (errno == EAGAIN) return {.want = Want::write};
-    if (errno != EINTR) return {.error = from_errno(errno)};
+    if (errno != EINTR) return {.error = from_errno(errno), .of_file = is_of_file(errno)};
   }
 }
 

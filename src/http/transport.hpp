@@ -92,7 +92,8 @@ class Transport {
                                std::uint64_t* written = nullptr);
 
   /// `head`, then bytes offset..end of the file, which has them all; `offset` goes along with what was sent. `pool`
-  /// reads pages that are not in memory.
+  /// reads pages that are not in memory. Errc::cancelled or Errc::timeout is the peer's doing, Errc::internal the
+  /// file's: it cannot be read, or is shorter.
   base::Task<Result<void>> send_file(std::string_view head, int fd, std::uint64_t& offset, std::uint64_t end,
                                      Patience patience, base::BlockingPool& pool);
 
@@ -123,6 +124,7 @@ class Transport {
     std::size_t bytes = 0;
     Want want = Want::nothing;
     error_code error{};
+    bool of_file = false;  // the error is what the file said, not the socket
   };
   Step step_read(std::span<char> into);
   Step step_write(std::string_view data, bool more);
@@ -148,7 +150,7 @@ class Transport {
   bool ssl_failed_ = false;  // nothing may be asked of it any more
 };
 
-/// Why bytes stopped, for the log: "time was up", "connection reset by peer".
+/// Errc::timeout if time was up, else Errc::cancelled: the peer is gone.
 Errc errc_of(const error_code& error);
 
 }  // namespace imagecache::http

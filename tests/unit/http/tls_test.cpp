@@ -4,6 +4,7 @@
 #include <fcntl.h>
 
 #include <fstream>
+#include <future>
 #include <thread>
 
 #include "support/scripted_origin.hpp"
@@ -140,6 +141,23 @@ TEST_F(Tls, SendsFilesAndRangesOfThemAndGrowingOnes) {
   EXPECT_TRUE(part.substr(part.find("\r\n\r\n") + 4).starts_with(content));
   stop(server);
   EXPECT_EQ(counted, content.size());
+}
+
+TEST_F(Tls, AFileThatCannotBeReadIsNotTheClientsFault) {
+  const auto fd = base::open_file("/proc/self/mem", O_RDONLY).value();  // nothing is mapped at its first page
+  std::promise<Result<void>> outcome;
+  serve(
+      [&](Exchange& exchange) -> base::Task<void> {
+        outcome.set_value(co_await exchange.respond_file({}, fd.get(), 0, 4096, {}));
+      },
+      {}, files());
+  TlsPeer client(server->port(), context.get());
+  ASSERT_TRUE(client.handshake());
+  client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+  const auto sent = outcome.get_future().get();
+  ASSERT_FALSE(sent);
+  EXPECT_EQ(sent.error().code, Errc::internal) << sent.error().message;
+  stop(server);
 }
 
 TEST_F(Tls, ReadsUploads) {
