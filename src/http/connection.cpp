@@ -58,6 +58,9 @@ std::optional<Response> objection(const RequestParser& parser) {
   if (!target.starts_with('/') && split_absolute(std::string_view(target.data(), target.size())).path.empty()) {
     return text_response(400, "The request's target is no path.");
   }
+  if (climbs({target.data(), target.size()})) {
+    return text_response(400, "The request's target has a '..' or a backslash in its path.");
+  }
   return std::nullopt;
 }
 

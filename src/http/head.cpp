@@ -9,6 +9,7 @@
 #include <ctime>
 
 #include "base/text.hpp"
+#include "http/router.hpp"
 
 namespace imagecache::http {
 namespace {
@@ -120,6 +121,12 @@ AbsoluteTarget split_absolute(std::string_view target) {
   if (split.authority.empty() || split.authority.find_first_of("@\\#") != std::string::npos) return {};
   if (end != std::string_view::npos) split.path = (rest[end] == '?' ? "/" : "") + std::string(rest.substr(end));
   return split;
+}
+
+bool climbs(std::string_view target) {
+  const std::string path = percent_decode(target.substr(0, target.find('?')));
+  return path.find('\\') != std::string::npos ||
+         std::ranges::any_of(base::split(path, '/'), [](const std::string& segment) { return segment == ".."; });
 }
 
 Result<Url> parse_url(std::string_view url) {

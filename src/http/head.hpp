@@ -54,6 +54,10 @@ struct AbsoluteTarget {
 };
 AbsoluteTarget split_absolute(std::string_view target);
 
+/// Does the path of a request's target, once decoded, have a segment ".." or a backslash? Whoever resolves it would
+/// leave the path that an upstream's URL begins with.
+bool climbs(std::string_view target);
+
 struct Url {
   bool tls = false;
   std::string host;  ///< without brackets

@@ -75,6 +75,14 @@ TEST_F(Edges, AHeadThatCanBeReadInTwoWaysIsRefusedAndNothingBehindItIsARequest) 
       {400, "GET * HTTP/1.1\r\nHost: h\r\n\r\n"},
       {400, "GET nothing HTTP/1.1\r\nHost: h\r\n\r\n"},
       {400, "GET http://user@host/ HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET /v2/../admin HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET /.. HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET /%2e%2E/admin?a=b HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET /v2/.%2e%2fadmin HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET /v2%2F..%2fadmin HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET /v2\\admin HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET /v2/..%5cadmin HTTP/1.1\r\nHost: h\r\n\r\n"},
+      {400, "GET http://h/../admin HTTP/1.1\r\nHost: h\r\n\r\n"},
       {400, "GET  / HTTP/1.1\r\nHost: h\r\n\r\n"},
       {400, "GET /\r\nHost: h\r\n\r\n"},
       {505, "GET / HTTP/2.0\r\nHost: h\r\n\r\n"},
@@ -101,6 +109,7 @@ TEST_F(Edges, WhatOldAndLaxClientsSendIsUnderstood) {
       {"POST /chunks HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nX-T: u\r\n\r\n",
        "POST /chunks h abc"},
       {"GET /" + std::string(9000, 'a') + " HTTP/1.1\r\nHost: h\r\n\r\n", "aaa h "},
+      {"GET /a..b/..c/.../%252e?to=../d%5c HTTP/1.1\r\nHost: h\r\n\r\n", "GET /a..b/..c/.../%252e?to=../d%5c h "},
       {"GET /tab HTTP/1.1\r\nHost:\th\r\n\r\n", "GET /tab h "},
   };
   for (const auto& [request, answer] : cases) {
@@ -160,6 +169,25 @@ TEST_F(Edges, AReaderWhoReadsNothingIsGivenUp) {
   ASSERT_FALSE(sent);
   EXPECT_EQ(sent.error().code, Errc::timeout);
   stop(server);
+}
+
+TEST_F(Edges, AFileThatCannotBeReadIsNotTheClientsFault) {
+  const auto memory = base::open_file("/proc/self/mem", O_RDONLY).value();  // nothing is mapped at its first page
+  const auto directory = base::open_file("/", O_RDONLY | O_DIRECTORY).value();
+  std::promise<Result<void>> outcomes[2];
+  serve([&](Exchange& exchange) -> base::Task<void> {
+    const bool first = exchange.path() == "/memory";
+    const int fd = first ? memory.get() : directory.get();
+    outcomes[first ? 0 : 1].set_value(co_await exchange.respond_file({}, fd, 0, 4096, {}));
+  });
+  for (const std::string path : {"/memory", "/directory"}) {
+    RawPeer peer = RawPeer::connect(server->port());
+    peer.send("GET " + path + " HTTP/1.1\r\nHost: h\r\n\r\n");
+    EXPECT_TRUE(peer.read_to_end().bytes.ends_with("\r\n\r\n"));
+    const auto sent = outcomes[path == "/memory" ? 0 : 1].get_future().get();
+    ASSERT_FALSE(sent);
+    EXPECT_EQ(sent.error().code, Errc::internal) << sent.error().message;
+  }
 }
 
 TEST_F(Edges, AHeadThatComesInSingleBytesHasAnEnd) {
