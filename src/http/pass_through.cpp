@@ -45,6 +45,19 @@ Transport::Patience upstream_patience(const Limits& limits) {
   return {limits.upstream_timeout, 1};
 }
 
+/// Whatever ends the passing on, an exception too: Connection::close() finds no upstream that is gone. Declared before
+/// what owns the upstream.
+class Forgetting {
+ public:
+  explicit Forgetting(Transport*& upstream) : upstream_(upstream) {}
+  ~Forgetting() { upstream_ = nullptr; }
+  Forgetting(const Forgetting&) = delete;
+  Forgetting& operator=(const Forgetting&) = delete;
+
+ private:
+  Transport*& upstream_;
+};
+
 /// A piece of a body with room around it, so that a chunk's head and end need no write of their own.
 class Chunk {
  public:
@@ -76,6 +89,7 @@ struct ClientExchange::Upload {
   bool discard = false;          // nobody wants the rest: it is read and dropped
   bool stop = false;             // not even that
   bool done = false;
+  base::Deadline done_at = base::never;
   std::optional<Error> client_problem{};
 
   base::Task<void> wait_done() {
@@ -170,9 +184,12 @@ base::Task<Result<std::unique_ptr<ResponseParser>>> ClientExchange::read_answer_
     parser->body_limit(boost::none);
     parser->header_limit(max_answer_head_bytes);
     if (method_ == "HEAD") parser->skip(true);
-    // The time for an answer begins when the upstream has the whole request.
-    const bool sending = upload && !upload->done;
-    const auto deadline = sending ? base::never : base::in(limits.upstream_timeout);
+    // The time for an answer begins when the upstream has the whole request, which may be in the middle of a read.
+    const auto begun = std::chrono::steady_clock::now();
+    const auto deadline = [&] {
+      if (upload && !upload->done) return base::never;
+      return (upload ? std::max(begun, upload->done_at) : begun) + limits.upstream_timeout;
+    };
     if (const auto error = co_await read_header(upstream.transport, upstream.buffer, *parser, deadline); error) {
       upstream.stale = !parser->got_some() && errc_of(error) != Errc::timeout;
       co_return unreachable(url, "waiting for the answer", error);
@@ -319,6 +336,7 @@ base::Task<void> ClientExchange::upload_body(std::shared_ptr<Upload> state, Upst
     }
   }
   state->done = true;
+  state->done_at = std::chrono::steady_clock::now();
   state->changed.notify();
   if (state->client_problem && !answered_) {
     upstream.transport.abort();
@@ -333,29 +351,37 @@ base::Task<Result<unsigned>> ClientExchange::pass_with_body(const Url& url, cons
   IMAGECACHE_CO_TRY(UpstreamPtr upstream, co_await reach(url, false));
   const std::string head = head_for(url, passed, true);
   if (const auto error = co_await upstream->transport.write(head, upstream_patience(limits)); error) {
-    connection_.upstream_ = nullptr;
     co_return unreachable(url, "sending the request", error);
   }
   auto state = std::make_shared<Upload>();
-  asio::co_spawn(connection_.executor(), upload_body(state, *upstream), [state](const std::exception_ptr& problem) {
-    if (!problem) return;
-    base::log::error("http", nullptr, "sending a request's body ended with an exception");
-    state->client_problem = Error{Errc::internal, "sending the request's body ended with an exception"};
-    state->done = true;
-    state->changed.notify();
-  });
+  asio::co_spawn(connection_.executor(), upload_body(state, *upstream),
+                 [state, to = &upstream->transport](const std::exception_ptr& problem) {
+                   if (!problem || state->done) return;
+                   to->abort();  // the other Task may wait for an answer; it goes only after us
+                   base::log::error("http", nullptr, "sending a request's body ended with an exception");
+                   state->client_problem = Error{Errc::internal, "sending the request's body ended with an exception"};
+                   state->done = true;
+                   state->done_at = std::chrono::steady_clock::now();
+                   state->changed.notify();
+                 });
 
+  // Whatever is thrown, upload_body() ends before what it uses goes.
   Result<unsigned> result = 0U;
-  auto answer = co_await read_answer_head(*upstream, url, state.get());
-  if (answer) {
-    result = co_await relay_answer(*upstream, url, **answer, passed.on_answer, state.get());
-  } else {
-    result = std::unexpected(answer.error());
+  std::exception_ptr thrown;
+  try {
+    auto answer = co_await read_answer_head(*upstream, url, state.get());
+    if (answer) {
+      result = co_await relay_answer(*upstream, url, **answer, passed.on_answer, state.get());
+    } else {
+      result = std::unexpected(std::move(answer).error());
+    }
+  } catch (...) {
+    thrown = std::current_exception();
   }
   if (!state->done) {
     upstream->transport.abort();
     state->discard = true;
-    if (answered_ && result) {
+    if (answered_ && result && !thrown) {
       // The client may read only after it has written: the rest is dropped for a while, see Limits::linger_silence.
       connection_.transport_.shutdown_send();
       connection_.transport_.hurry(Direction::read, base::in(limits.linger_silence));
@@ -368,12 +394,13 @@ base::Task<Result<unsigned>> ClientExchange::pass_with_body(const Url& url, cons
     keep_alive_ = false;
   }
   if (state->client_problem && !answered_ && !state->stop) result = std::unexpected(*state->client_problem);
+  if (thrown) std::rethrow_exception(thrown);
   // Never kept: were there two opinions about where this body ended, its rest would be answered as the next request.
-  connection_.upstream_ = nullptr;
   co_return result;
 }
 
 base::Task<Result<unsigned>> ClientExchange::pass_through(Upstream upstream) {
+  const Forgetting forgetting(connection_.upstream_);
   IMAGECACHE_CO_TRY(const Url url, parse_url(upstream.url));
   if (has_request_body()) co_return co_await pass_with_body(url, upstream);
   IMAGECACHE_CO_TRY(Asked asked, co_await ask(url, upstream));
@@ -386,6 +413,7 @@ base::Task<Result<Response>> ClientExchange::ask_upstream(Upstream upstream, std
   if (method_ != "GET" && method_ != "HEAD" && method_ != "DELETE") {
     co_return fail(Errc::invalid_argument, method_ + " has a body that asking by the head alone would leave out");
   }
+  const Forgetting forgetting(connection_.upstream_);
   IMAGECACHE_CO_TRY(const Url url, parse_url(upstream.url));
   IMAGECACHE_CO_TRY(Asked asked, co_await ask(url, upstream));
   ResponseParser& answer = *asked.answer;
@@ -395,7 +423,6 @@ base::Task<Result<Response>> ClientExchange::ask_upstream(Upstream upstream, std
     response.headers.emplace_back(field.name_string(), field.value());
   }
   const auto too_large = [&] {
-    connection_.upstream_ = nullptr;
     return fail(Errc::unavailable,
                 fmt::format("{}: its answer is larger than {} bytes", url.authority, max_body_bytes));
   };
@@ -408,7 +435,6 @@ base::Task<Result<Response>> ClientExchange::ask_upstream(Upstream upstream, std
       const auto got =
           co_await http::read_body(asked.upstream->transport, asked.upstream->buffer, answer, *buffer, patience);
       if (!got) {
-        connection_.upstream_ = nullptr;
         co_return unreachable(url, "its answer broke off", got.error());
       }
       if (*got == 0) break;

@@ -28,9 +28,11 @@ base::Task<Moved> read_more(Transport& transport, beast::flat_buffer& buffer, st
   co_return got;
 }
 
-/// The head of the next answer. end_of_stream if the peer ended before a byte of it.
-template <class Parser, class When>
-base::Task<error_code> read_header(Transport& transport, beast::flat_buffer& buffer, Parser& parser, When when) {
+/// The head of the next answer. end_of_stream if the peer ended before a byte of it. `deadline` is asked before each
+/// read, since it may change meanwhile; it outlives the Task.
+template <class Parser, class AskDeadline>
+base::Task<error_code> read_header(Transport& transport, beast::flat_buffer& buffer, Parser& parser,
+                                   const AskDeadline& deadline) {
   bool any = false;
   for (;;) {
     if (buffer.size() > 0) {
@@ -40,7 +42,7 @@ base::Task<error_code> read_header(Transport& transport, beast::flat_buffer& buf
       if (parser.is_header_done()) co_return error_code();
       if (error && error != beast::http::error::need_more) co_return error;
     }
-    const auto got = co_await read_more(transport, buffer, 16 << 10, when);
+    const auto got = co_await read_more(transport, buffer, 16 << 10, deadline());
     if (!got) co_return got.error();
     if (*got == 0) co_return any ? beast::http::error::partial_message : beast::http::error::end_of_stream;
   }

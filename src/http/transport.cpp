@@ -106,7 +106,7 @@ void Transport::count(Direction direction, std::size_t bytes, const Patience& pa
   }
 }
 
-base::Task<error_code> Transport::wait(Want want, Direction direction, base::Deadline deadline) {
+base::Task<error_code> Transport::wait(Want want, Direction direction, base::Deadline& deadline) {
   for (;;) {
     if (aborted_) co_return from_errno(ECONNABORTED);
     watchdog_->arm(direction, deadline);
@@ -125,7 +125,8 @@ base::Task<error_code> Transport::wait(Want want, Direction direction, base::Dea
 base::Task<error_code> Transport::wait(Want want, Direction direction, Patience patience) {
   auto& waited = waited_[static_cast<unsigned>(direction)];
   const auto begun = std::chrono::steady_clock::now();
-  const auto error = co_await wait(want, direction, begun + std::max(patience.limit - waited, {}));
+  base::Deadline deadline = begun + std::max(patience.limit - waited, {});
+  const auto error = co_await wait(want, direction, deadline);
   waited += std::chrono::steady_clock::now() - begun;
   co_return error;
 }
@@ -333,7 +334,7 @@ base::Task<void> Transport::linger(std::uint64_t bytes, std::chrono::steady_cloc
       bytes -= std::min<std::uint64_t>(bytes, static_cast<std::uint64_t>(n));
       if (std::chrono::steady_clock::now() >= deadline) co_return;
     } else if (errno == EAGAIN) {
-      const auto until = std::min(deadline, base::in(silence));
+      base::Deadline until = std::min(deadline, base::in(silence));
       if (co_await wait(Want::read, Direction::read, until)) co_return;
     } else if (errno != EINTR) {
       co_return;

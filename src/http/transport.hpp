@@ -97,7 +97,7 @@ class Transport {
   base::Task<Result<void>> send_file(std::string_view head, int fd, std::uint64_t& offset, std::uint64_t end,
                                      Patience patience, base::BlockingPool& pool);
 
-  /// Brings the deadline of the wait in `direction` that is under way, if any, forward to `deadline`.
+  /// Brings the deadline of the operation in `direction` that is waiting now, if any, forward to `deadline`.
   void hurry(Direction direction, base::Deadline deadline);
   /// Every wait now and every operation from now on fails. The socket stays ours until the transport goes.
   void abort();
@@ -133,7 +133,8 @@ class Transport {
   bool sends_files() const;
   void count(Direction direction, std::size_t bytes, const Patience& patience);
 
-  base::Task<error_code> wait(Want want, Direction direction, base::Deadline deadline);
+  /// Brings `deadline` forward where hurry() did, so that the next wait of the same operation knows.
+  base::Task<error_code> wait(Want want, Direction direction, base::Deadline& deadline);
   base::Task<error_code> wait(Want want, Direction direction, Patience patience);
   base::Task<Result<void>> send_pages(std::string_view head, int fd, std::uint64_t& offset, std::uint64_t end,
                                       Patience patience, base::BlockingPool& pool);

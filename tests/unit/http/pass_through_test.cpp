@@ -95,6 +95,43 @@ TEST_F(PassThrough, AClientThatBreaksOffItsBodyEndsTheRequestUpstream) {
   EXPECT_EQ(peer.read_to_end().bytes, "");
 }
 
+TEST_F(PassThrough, HalfAHeadAndThenSilenceIsGivenUpOnceTheBodyIsSent) {
+  pass_to(origin.url(), {.upstream_timeout = std::chrono::milliseconds(100)});
+  RawPeer client = RawPeer::connect(server->port());
+  client.send("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nhalf");
+  RawPeer peer = origin.accept();
+  peer.read_until("\r\n\r\nhalf");
+  client.send("done");
+  peer.read_exactly(4);
+  peer.send("HTTP/1.1 200 OK\r\nContent-");
+  EXPECT_TRUE(client.read_until("\r\n").starts_with("HTTP/1.1 502"));
+  EXPECT_EQ(peer.read_to_end().bytes, "");
+}
+
+TEST_F(PassThrough, WhoThrowsAtTheSightOfTheAnswerStopsTheBodyFirst) {
+  serve([url = origin.url()](Exchange& exchange) -> base::Task<void> {
+    Upstream upstream{.url = url};
+    upstream.on_answer = [](Response&) -> base::Task<bool> {
+      throw std::runtime_error("a bug");
+      co_return true;
+    };
+    static_cast<void>(co_await exchange.pass_through(std::move(upstream)));
+  });
+  std::jthread answering([this] {
+    for (int i = 0; i < 2; ++i) {
+      RawPeer peer = origin.accept();
+      peer.read_until(i == 0 ? "half" : "\r\n\r\n");
+      peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+      EXPECT_EQ(peer.read_to_end().bytes, "");
+    }
+  });
+  RawPeer client = RawPeer::connect(server->port());
+  client.send("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nhalf");
+  EXPECT_TRUE(client.read_until("\r\n\r\n").starts_with("HTTP/1.1 500"));
+  client.close();
+  EXPECT_EQ(imagecache::test::http(server->port(), "GET", "/").status, 500);
+}
+
 TEST_F(PassThrough, AnHttp10ClientSeesThatAnAnswerBrokeOff) {
   pass_to(origin.url());
   std::jthread answering([this] {
