@@ -104,6 +104,9 @@ struct ImageCache::Impl {
   };
   /// Blocks for a few system calls.
   Result<Look> look_at_file(const origin::ImageInfo& info);
+  /// The published file, if the kernel can open it from memory alone and it is the one that was verified; else none,
+  /// which says nothing. Does not block, so that a hit that is asked for all the time needs no other thread.
+  base::Fd hot_file(const origin::ImageInfo& info) const;
 
   // verify.cpp
   /// The file is digested once, whoever waits. Afterwards it is verified, or gone, or is looked at again.
@@ -119,6 +122,9 @@ struct ImageCache::Impl {
   };
   /// No fill at all where the file is there by now. Blocks for a few system calls.
   Result<Joined> join_or_start_fill(const origin::ImageInfo& info, const base::RequestContext& context, Whose whose);
+  /// With the mutex held and room made: from here on it is a running fill, though its thread has not begun.
+  std::shared_ptr<Fill> begin_fill(const origin::ImageInfo& info, const base::RequestContext& context, Whose whose,
+                                   bool resume);
   /// The fill of that content if it is running, without a system call.
   Result<std::shared_ptr<Fill>> running_fill(const origin::ImageInfo& info, const base::RequestContext& context);
 
@@ -128,20 +134,30 @@ struct ImageCache::Impl {
   void end_fill(const Fill& fill, bool room_is_released);
 
   // room.cpp
-  /// Evicts until `bytes` more fit under the limit; call with the mutex held. The victims' files are still to be
-  /// removed.
-  Result<std::vector<std::string>> make_room(const std::string& for_id, std::uint64_t bytes);
-  /// With the mutex held; the file is still to be removed.
-  void evict(const std::string& id, EvictionReason reason);
+  /// What has left `entries`, or `partials` (no reason); its files are still there.
+  struct Victim {
+    std::string id;
+    std::uint64_t size_bytes = 0;
+    std::optional<EvictionReason> reason = std::nullopt;
+  };
+  using Victims = std::vector<Victim>;
+  /// Of the file system. Blocks: to be asked before the mutex is taken.
+  Result<std::uint64_t> free_bytes() const;
+  /// Evicts until `bytes` more fit under the limit and into `free_bytes`; call with the mutex held. Adds to `victims`
+  /// what the caller hands to remove_files() or remove_later() once it holds no lock, also after an error.
+  Result<void> make_room(const std::string& for_id, std::uint64_t bytes, std::uint64_t free_bytes, Victims& victims);
+  /// With the mutex held.
+  void evict(const std::string& id, EvictionReason reason, Victims& victims);
 
   /// What nobody has used for long, and what is above the high mark. Blocks.
   Result<void> prune_in_background();
 
   // leave.cpp
   enum class Left { clear, deleted, content_changed, invalid };
-  /// Removes files that have left `entries`, or partial files that have left `partials`.
-  void remove_files(const std::vector<std::string>& ids);
-  void remove_later(std::vector<std::string> ids);
+  /// Removes their files. Blocks; with no lock held.
+  void remove_files(const Victims& victims);
+  /// The same on the pool. Any thread, any lock.
+  void remove_later(Victims victims);
   /// Somebody asked for it: file, partial file, and what a running fill would publish.
   Removed remove_now(const std::string& id, Left why);
   /// Takes a file that is not the image's out of the cache; it is kept in invalid/ for people to look at. Nothing
@@ -185,6 +201,10 @@ struct ImageCache::Impl {
 
   void step(std::string_view name, const std::string& image_id) const {
     if (options.on_step) options.on_step(name, image_id);
+  }
+  bool is_cached(const std::string& image_id) const {
+    const std::lock_guard lock(mutex);
+    return entries.find(image_id) != nullptr;
   }
   double now() const { return base::to_epoch_seconds(clock.now()); }
   void update_gauges();  // with the mutex held

@@ -8,9 +8,25 @@
 #include "image_cache/impl.hpp"
 
 namespace imagecache::image_cache {
+namespace {
 
-void ImageCache::Impl::remove_files(const std::vector<std::string>& ids) {
-  for (const auto& id : ids) {
+std::string_view because(EvictionReason reason) {
+  switch (reason) {
+    case EvictionReason::size:
+      return "for others need its room";
+    case EvictionReason::floor:
+      return "for the file system runs full";
+    case EvictionReason::ttl:
+      return "for nobody has used it for long";
+  }
+  return "";
+}
+
+}  // namespace
+
+void ImageCache::Impl::remove_files(const Victims& victims) {
+  for (const auto& [id, size_bytes, reason] : victims) {
+    if (reason) base::log::info("image_cache", nullptr, "image {}: evicted, {}", id, because(*reason));
     step("evict.chosen", id);
     const auto hold = id_locks.hold(id);
     bool kept = false;
@@ -33,12 +49,12 @@ void ImageCache::Impl::remove_files(const std::vector<std::string>& ids) {
   }
 }
 
-void ImageCache::Impl::remove_later(std::vector<std::string> ids) {
-  if (ids.empty()) return;
-  const auto count = ids.size();
+void ImageCache::Impl::remove_later(Victims victims) {
+  if (victims.empty()) return;
+  const auto count = victims.size();
   jobs.begin();
-  const auto work = [this, ids = std::move(ids)] {
-    remove_files(ids);
+  const auto work = [this, victims = std::move(victims)] {
+    remove_files(victims);
     jobs.end();
   };
   if (pool.post(work)) return;

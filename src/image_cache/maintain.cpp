@@ -43,16 +43,19 @@ base::Task<Result<Removed>> ImageCache::remove_all() {
 base::Task<Result<Removed>> ImageCache::prune() {
   Impl& impl = *impl_;
   auto work = [&]() -> Result<Removed> {
-    std::vector<std::string> victims;
+    IMAGECACHE_TRY(const std::uint64_t free, impl.free_bytes());
+    Impl::Victims victims;
     Removed removed;
+    Result<void> made;
     {
       const std::lock_guard lock(impl.mutex);
       const std::uint64_t before = impl.entries.bytes();
-      IMAGECACHE_TRY(victims, impl.make_room("(prune)", 0));
+      made = impl.make_room("(prune)", 0, free, victims);
       removed = {.files = victims.size(), .bytes = before - impl.entries.bytes()};
       impl.update_gauges();
     }
     impl.remove_files(victims);
+    IMAGECACHE_CHECK(made);
     IMAGECACHE_CHECK(impl.flush_now());
     return removed;
   };

@@ -79,11 +79,16 @@ Result<void> ImageCache::recover() {
     });
     if (!posted) impl.jobs.end();
   }
-  const std::lock_guard lock(impl.mutex);
-  impl.update_gauges();
-  IMAGECACHE_TRY(auto victims, impl.make_room("(start)", 0));
+  IMAGECACHE_TRY(const std::uint64_t free, impl.free_bytes());
+  Impl::Victims victims;
+  Result<void> made;
+  {
+    const std::lock_guard lock(impl.mutex);
+    made = impl.make_room("(start)", 0, free, victims);
+    impl.update_gauges();
+  }
   impl.remove_later(std::move(victims));
-  return {};
+  return made;
 }
 
 void ImageCache::Impl::look_at_files() {

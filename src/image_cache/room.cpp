@@ -20,7 +20,7 @@ void ImageCache::Impl::update_gauges() {
   counters.image_cache_limit_bytes = options.max_size_bytes;
 }
 
-void ImageCache::Impl::evict(const std::string& id, EvictionReason reason) {
+void ImageCache::Impl::evict(const std::string& id, EvictionReason reason, Victims& victims) {
   const Entry* entry = entries.find(id);
   if (!entry) return;
   counters.image_evictions.fetch_add(1);
@@ -29,24 +29,25 @@ void ImageCache::Impl::evict(const std::string& id, EvictionReason reason) {
                     : reason == EvictionReason::floor ? counters.image_evictions_floor
                                                       : counters.image_evictions_ttl;
   by_reason.fetch_add(1);
-  base::log::info("image_cache", nullptr, "image {}: evicted, {}", id,
-                  reason == EvictionReason::size    ? "for others need its room"
-                  : reason == EvictionReason::floor ? "for the file system runs full"
-                                                    : "for nobody has used it for long");
+  victims.push_back({.id = id, .size_bytes = entry->size_bytes, .reason = reason});
   entries.evict(id, reason);
 }
 
-Result<std::vector<std::string>> ImageCache::Impl::make_room(const std::string& for_id, std::uint64_t bytes) {
+Result<std::uint64_t> ImageCache::Impl::free_bytes() const {
+  struct statvfs space{};
+  if (::statvfs(layout.base.c_str(), &space) != 0) return base::fail_errno(layout.base.native(), errno);
+  return static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
+}
+
+Result<void> ImageCache::Impl::make_room(const std::string& for_id, std::uint64_t bytes, std::uint64_t free_bytes,
+                                         Victims& victims) {
   const auto limit = options.max_size_bytes;
   if (bytes > limit) {
     return fail(Errc::no_space, fmt::format("image {}: its {} are more than image_cache_max_size ({})", for_id,
                                             base::format_bytes(bytes), base::format_bytes(limit)));
   }
-  struct statvfs space{};
-  if (::statvfs(layout.base.c_str(), &space) != 0) return base::fail_errno(layout.base.native(), errno);
   // What running fills have reserved and not yet written is not free any more, though the file system says so; it has
   // mostly been allocated at their start, so this errs on the side of evicting.
-  std::uint64_t free_bytes = static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
   const std::uint64_t needed = bytes + options.free_space_floor_bytes;
   // Nothing is evicted for what would not fit even then: pinned files and what running fills have reserved stay.
   std::uint64_t partial_bytes = 0;
@@ -63,33 +64,28 @@ Result<std::vector<std::string>> ImageCache::Impl::make_room(const std::string& 
                     for_id, base::format_bytes(bytes), layout.base.native(), base::format_bytes(entries.pinned_bytes()),
                     base::format_bytes(being_filled), base::format_bytes(free_bytes)));
   }
-  std::vector<std::string> victims;
   const auto too_much = [&] { return entries.bytes() + entries.reserved_bytes() + bytes > limit; };
   while (too_much() || free_bytes < needed) {
     // Half a file that nobody is writing goes before a whole one.
     const auto partial = std::ranges::find_if(partials, [&](const auto& p) { return p.first != for_id; });
-    std::string victim;
     if (partial != partials.end()) {
-      victim = partial->first;
+      victims.push_back({.id = partial->first, .size_bytes = partial->second.bytes});
       free_bytes += partial->second.bytes;
       entries.release(partial->second.bytes);
       partials.erase(partial);
     } else if (const auto next = entries.victim()) {
-      victim = *next;
-      free_bytes += entries.find(victim)->size_bytes;
-      evict(victim, too_much() ? EvictionReason::size : EvictionReason::floor);
+      free_bytes += entries.find(*next)->size_bytes;
+      evict(*next, too_much() ? EvictionReason::size : EvictionReason::floor, victims);
     } else {
       break;
     }
-    victims.push_back(std::move(victim));
   }
   // What is left is pinned, or it is not ours: the limit holds all the same.
   if (bytes > 0 && (too_much() || free_bytes < needed)) {
-    remove_later(std::move(victims));
     return fail(Errc::no_space, fmt::format("image {}: no room for {} in {}: what is there is pinned or being filled",
                                             for_id, base::format_bytes(bytes), layout.base.native()));
   }
-  return victims;
+  return {};
 }
 
 Result<void> ImageCache::Impl::prune_in_background() {
@@ -102,7 +98,9 @@ Result<void> ImageCache::Impl::prune_in_background() {
   const std::uint64_t low = std::min(high, part_of_limit(options.prune_low_percent));
   bool pruning = false;
   for (;;) {
-    std::vector<std::string> victims;
+    IMAGECACHE_TRY(const std::uint64_t free, free_bytes());
+    Victims victims;
+    Result<void> made;
     {
       const std::lock_guard lock(mutex);
       if (stopping) return {};
@@ -111,8 +109,7 @@ Result<void> ImageCache::Impl::prune_in_background() {
         while (victims.size() < at_once) {
           const auto unused = entries.unused_since(before);
           if (!unused) break;
-          evict(*unused, EvictionReason::ttl);
-          victims.push_back(*unused);
+          evict(*unused, EvictionReason::ttl, victims);
         }
       }
       // The limit itself and the floor hold at any time; here it is about having some room before it is wanted.
@@ -120,15 +117,16 @@ Result<void> ImageCache::Impl::prune_in_background() {
       while (pruning && victims.size() < at_once && entries.bytes() + entries.reserved_bytes() > low) {
         const auto next = entries.victim();
         if (!next) break;
-        evict(*next, EvictionReason::size);
-        victims.push_back(*next);
+        evict(*next, EvictionReason::size, victims);
       }
-      IMAGECACHE_TRY(auto more, make_room("(prune)", 0));
-      for (auto& id : more) victims.push_back(std::move(id));
+      // What was evicted above is free only once it is removed.
+      std::uint64_t free_then = free;
+      for (const auto& victim : victims) free_then += victim.size_bytes;
+      made = make_room("(prune)", 0, free_then, victims);
       update_gauges();
     }
-    if (victims.empty()) return {};
     remove_files(victims);
+    if (!made || victims.empty()) return made;
   }
 }
 

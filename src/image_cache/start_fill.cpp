@@ -25,6 +25,22 @@ Result<std::shared_ptr<Fill>> ImageCache::Impl::running_fill(const origin::Image
   return running->second;
 }
 
+std::shared_ptr<Fill> ImageCache::Impl::begin_fill(const origin::ImageInfo& info, const base::RequestContext& context,
+                                                   Whose whose, bool resume) {
+  const bool for_queue = whose == Whose::queue;
+  auto fill = std::make_shared<Fill>(options, layout, origin, counters,
+                                     Fill::Start{.info = info,
+                                                 .context = context,
+                                                 .resume = resume,
+                                                 .rate = for_queue ? &queue_rate : nullptr,
+                                                 .service_at_once = for_queue});
+  entries.reserve(fill->size_bytes());
+  fills[info.id] = fill;
+  if (entries.take_eviction(info.id)) counters.image_fetched_again.fetch_add(1);
+  counters.fills_in_flight.fetch_add(1);
+  return fill;
+}
+
 Result<ImageCache::Impl::Joined> ImageCache::Impl::join_or_start_fill(const origin::ImageInfo& info,
                                                                       const base::RequestContext& context,
                                                                       Whose whose) {
@@ -36,11 +52,17 @@ Result<ImageCache::Impl::Joined> ImageCache::Impl::join_or_start_fill(const orig
   IMAGECACHE_TRY(std::shared_ptr<Fill> running, running_fill(info, context));
   if (running) return as_wanted(std::move(running), true);
   const std::string key = info.content_key();
-  std::vector<std::string> victims;
+  IMAGECACHE_TRY(const std::uint64_t free, free_bytes());
+  Victims victims;
+  Result<void> room;
   bool resume = false;
   Joined joined;
   std::shared_ptr<Fill> fill;
   {
+    // What is in incomplete/ changes under this lock, and is looked at before all others wait for the mutex.
+    const auto hold = id_locks.hold(info.id);
+    struct stat part{};
+    const bool part_is_there = ::stat(layout.incomplete(info.id).c_str(), &part) == 0;
     const std::lock_guard lock(mutex);
     if (stopping) return fail(Errc::unavailable, "the image cache is stopping");
     if (fills.contains(info.id)) return Joined();  // begun since: the caller looks again
@@ -53,42 +75,26 @@ Result<ImageCache::Impl::Joined> ImageCache::Impl::join_or_start_fill(const orig
       resume = partial->second.content_key == key;
       entries.release(partial->second.bytes);
       partials.erase(partial);
-    } else {
+    } else if (part_is_there && std::abs(now() - static_cast<double>(part.st_mtim.tv_sec)) <
+                                    static_cast<double>(options.stall_time.count())) {
       // A partial file that is not ours: another program on this directory may be at it. One from the future is of a
       // clock that was wrong, and is no reason to wait for it.
-      struct stat status{};
-      if (::stat(layout.incomplete(info.id).c_str(), &status) == 0 &&
-          std::abs(now() - static_cast<double>(status.st_mtim.tv_sec)) <
-              static_cast<double>(options.stall_time.count())) {
-        return fail(Errc::conflict,
-                    "image " + info.id + ": another program is writing " + layout.incomplete(info.id).native());
-      }
+      return fail(Errc::conflict,
+                  "image " + info.id + ": another program is writing " + layout.incomplete(info.id).native());
     }
-    auto room = make_room(info.id, *info.size_bytes);
-    if (!room) {
-      if (former) {
-        entries.reserve(former->bytes);
-        partials[info.id] = std::move(*former);
-      }
-      return std::unexpected(std::move(room).error());
+    room = make_room(info.id, *info.size_bytes, free, victims);
+    if (room) {
+      fill = begin_fill(info, context, whose, resume);
+      joined = as_wanted(fill, false);
+    } else if (former) {
+      entries.reserve(former->bytes);
+      partials[info.id] = std::move(*former);
     }
-    victims = std::move(*room);
-    entries.reserve(*info.size_bytes);
-    const bool for_queue = whose == Whose::queue;
-    fill = std::make_shared<Fill>(options, layout, origin, counters,
-                                  Fill::Start{.info = info,
-                                              .context = context,
-                                              .resume = resume,
-                                              .rate = for_queue ? &queue_rate : nullptr,
-                                              .service_at_once = for_queue});
-    fills[info.id] = fill;
-    joined = as_wanted(fill, false);
-    if (entries.take_eviction(info.id)) counters.image_fetched_again.fetch_add(1);
-    counters.fills_in_flight.fetch_add(1);
     update_gauges();
   }
-  fills_changed.notify();
+  if (room) fills_changed.notify();
   remove_files(victims);
+  IMAGECACHE_CHECK(room);
   jobs.begin();
   const auto run = [this, fill] {
     run_fill(fill);

@@ -87,34 +87,42 @@ void ImageCache::Impl::verify_now(const origin::ImageInfo& info) {
   if (!(stamp == stamp_of(*before))) return;
   if (!*right) return invalidate(id, *after, Left::invalid, "its content is not the image's");
 
-  std::vector<std::string> victims;
+  const Verified verified{.content_key = info.content_key(), .stamp = stamp};
+  Victims victims;
+  const auto free = free_bytes();
+  if (!free) return base::log::warning("image_cache", nullptr, "{}", free.error().message);
+  Result<void> room;
   {
     const auto hold = id_locks.hold(id);
     struct stat there{};
     if (::lstat(layout.file(id).c_str(), &there) != 0 || !(stamp_of(there) == stamp)) return;
-    const std::lock_guard lock(mutex);
-    // A fill that runs puts another file in its place.
-    if (fills.contains(id)) return;
-    if (!entries.find(id)) {
-      // Nobody has counted it yet: it stays if there is room for it, as any other.
-      auto room = make_room(id, stamp.size_bytes);
-      if (!room) {
-        base::log::warning("image_cache", nullptr, "{}; the file that was found for it is removed",
-                           room.error().message);
-        static_cast<void>(base::remove_file(layout.file(id)));
-        return;
+    {
+      const std::lock_guard lock(mutex);
+      // A fill that runs puts another file in its place.
+      if (fills.contains(id)) return;
+      if (!entries.find(id)) {
+        // Nobody has counted it yet: it stays if there is room for it, as any other.
+        room = make_room(id, stamp.size_bytes, *free, victims);
+        if (room) {
+          entries.put(id, {.size_bytes = stamp.size_bytes, .last_accessed = now(), .last_modified = now()}, false);
+        }
       }
-      victims = std::move(*room);
-      entries.put(id, {.size_bytes = stamp.size_bytes, .last_accessed = now(), .last_modified = now()}, false);
+      if (room) {
+        entries.set_size(id, stamp.size_bytes);
+        entries.set_verified(id, verified);
+      }
+      update_gauges();
     }
-    const Verified verified{.content_key = info.content_key(), .stamp = stamp};
-    entries.set_size(id, stamp.size_bytes);
-    entries.set_verified(id, verified);
-    update_gauges();
-    static_cast<void>(ledger->put_verified(id, verified));
+    // Everybody waits for the mutex; for this image's files, only who moves them.
+    step("verify.record", id);
+    static_cast<void>(room ? ledger->put_verified(id, verified) : base::remove_file(layout.file(id)));
   }
   remove_files(victims);
-  base::log::info("image_cache", nullptr, "image {}: the file in the cache was verified anew", id);
+  if (room) {
+    base::log::info("image_cache", nullptr, "image {}: the file in the cache was verified anew", id);
+  } else {
+    base::log::warning("image_cache", nullptr, "{}; the file that was found for it is removed", room.error().message);
+  }
 }
 
 }  // namespace imagecache::image_cache

@@ -1,6 +1,7 @@
 // Two at once on the files of one image, each race held open at the step where it would hurt.
 #include <condition_variable>
 #include <functional>
+#include <future>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -81,6 +82,28 @@ TEST(ImageCacheRaces, AFileThatNobodyCountedIsNotKeptPastTheLimit) {
   EXPECT_EQ(bytes_on_disk(rig), 0U);
 }
 
+TEST(ImageCacheRaces, NobodyWaitsWhileWhatWasVerifiedIsWrittenDown) {
+  Steps steps;
+  Rig rig({.max_size_bytes = 5 * mib, .on_step = steps.hook()});
+  const auto content = Content::generated(2 * mib, 14);
+  const auto kept = rig.origin.add({.content = content});
+  const auto too_large = rig.origin.add({.content = Content::generated(6 * mib, 15)});
+  write_file(rig.file(kept), content.bytes());
+  write_file(rig.file(too_large), Content::generated(6 * mib, 15).bytes());
+  for (const auto& id : {kept, too_large}) {
+    bool answered = false;
+    steps.at("verify.record", id, [&] {
+      auto look = std::async(std::launch::async, [&] { return rig.cache->size_bytes(); });
+      answered = look.wait_for(seconds(5)) == std::future_status::ready;
+    });
+    static_cast<void>(rig.get_and_settle(id));
+    EXPECT_TRUE(answered);
+  }
+  EXPECT_EQ(rig.origin.downloads(kept), 0U);
+  EXPECT_EQ(rig.cache->size_bytes(), 2 * mib);
+  EXPECT_EQ(bytes_on_disk(rig), 2 * mib);
+}
+
 TEST(ImageCacheRaces, ALongDigestOfAWrongFileDoesNotCondemnTheRightOneThatTookItsPlace) {
   Steps steps;
   Rig rig({.on_step = steps.hook()});
@@ -108,7 +131,7 @@ TEST(ImageCacheRaces, ACleanThatHasChosenAStalePartDoesNotTakeTheNewFillsOne) {
   Result<std::string> read;
   steps.at("clean.chosen", id, [&] {
     reader = std::jthread([&] { read = rig.get(id); });
-    while (rig.cache->fills().empty()) std::this_thread::yield();
+    wait_until([&] { return rig.origin.describes(id) == 1 && rig.origin.authorizations(id) == 1; });
   });
   EXPECT_EQ(rig.io->run(rig.cache->clean()).value().files, 1U);
   reader.join();
