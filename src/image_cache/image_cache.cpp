@@ -45,17 +45,33 @@ void ImageCache::touch(const std::string& image_id) {
 
 void ImageCache::doubt(const std::string& image_id) {
   Impl& impl = *impl_;
+  {
+    // The stamp of no file: it is verified before its next use, and the ledger is not asked.
+    const std::lock_guard lock(impl.mutex);
+    const Entry* entry = impl.entries.find(image_id);
+    if (!entry) return;
+    impl.entries.set_verified(
+        image_id, Verified{.content_key = entry->verified ? entry->verified->content_key : "", .stamp = {}});
+  }
+  // So that the next start does not believe it either.
   const auto work = [&impl, image_id] {
-    // The ledger first, or it would vouch for it.
-    static_cast<void>(impl.ledger->drop_verified(image_id));
     {
-      const std::lock_guard lock(impl.mutex);
-      impl.entries.set_verified(image_id, std::nullopt);
+      const auto hold = impl.id_locks.hold(image_id);
+      const bool doubted = [&] {
+        const std::lock_guard lock(impl.mutex);
+        const Entry* entry = impl.entries.find(image_id);
+        return entry && entry->verified && entry->verified->stamp == Stamp();
+      }();
+      // Not where it has been verified since.
+      if (doubted) static_cast<void>(impl.ledger->drop_verified(image_id));
     }
     impl.jobs.end();
   };
   impl.jobs.begin();
-  if (!impl.pool.post(work)) work();
+  if (impl.pool.post(work) || impl.digest_pool.post(work)) return;
+  impl.jobs.end();
+  base::log::warning("image_cache", nullptr, "image {}: too much work is waiting to write down that it is doubtful",
+                     image_id);
 }
 
 std::vector<CachedImage> ImageCache::list() const {
@@ -124,8 +140,7 @@ std::uint64_t ImageCache::size_bytes() const {
 }
 
 bool ImageCache::is_cached(const std::string& image_id) const {
-  const std::lock_guard lock(impl_->mutex);
-  return impl_->entries.find(image_id) != nullptr;
+  return impl_->is_cached(image_id);
 }
 
 }  // namespace imagecache::image_cache

@@ -63,7 +63,11 @@ base::Task<Result<void>> ImageCache::Impl::prefetch(std::string image_id, base::
     const auto seen = fill->changed().version();
     const Fill::View view = fill->view();
     if (view.error) co_return std::unexpected(*view.error);
-    if (view.state == Fill::State::published) co_return Result<void>();
+    // Who read along got it whole either way; here it is about the file.
+    if (view.state == Fill::State::published && (is_cached(info.id) || fill->barred())) co_return Result<void>();
+    if (view.state == Fill::State::published) {
+      co_return fail(Errc::unavailable, "image " + info.id + ": it was fetched, and could not be kept in the cache");
+    }
     co_await fill->changed().wait_past(seen);
   }
 }
@@ -218,8 +222,11 @@ base::Task<Result<void>> ImageCache::unqueue(std::string image_id) {
 
 base::Task<Result<Removed>> ImageCache::unqueue_all() {
   Removed removed;
-  for (const auto& id : queued()) {
-    IMAGECACHE_CO_CHECK(co_await unqueue(id));
+  Impl& impl = *impl_;
+  auto list = [&] { return impl.markers(); };
+  IMAGECACHE_CO_TRY(const auto found, co_await base::offload(impl.pool, list));
+  for (const auto& file : found) {
+    IMAGECACHE_CO_CHECK(co_await unqueue(file.name));
     ++removed.files;
   }
   co_return removed;

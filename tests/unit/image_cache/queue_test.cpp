@@ -1,4 +1,5 @@
 // What is fetched without a reader, and on whose account.
+#include <atomic>
 #include <thread>
 
 #include "unit/image_cache/rig.hpp"
@@ -112,6 +113,30 @@ TEST(Queue, OfACachedImageItIsNothing) {
   ASSERT_TRUE(rig.io->run(rig.cache->queue(id, caller("user"))));
   EXPECT_TRUE(rig.cache->queued().empty());
   EXPECT_EQ(rig.counters.prefetches_started, 0U);
+}
+
+TEST(Queue, AnImageThatWasFetchedAndCouldNotBeKeptIsFetchedAgain) {
+  Options options = with_service({.prefetch_retry_interval = seconds(0)});
+  auto first = std::make_shared<std::atomic<bool>>(true);
+  auto incomplete = std::make_shared<std::filesystem::path>();
+  options.on_step = [=](std::string_view step, const std::string& image_id) {
+    if (step == "publish.begin" && first->exchange(false)) std::filesystem::remove(*incomplete / image_id);
+  };
+  Rig rig(options);
+  *incomplete = rig.file("incomplete");
+  const auto id = rig.origin.add({.content = Content::generated(mib, 42)});
+  ASSERT_TRUE(rig.io->run(rig.cache->queue(id, caller("user"))));
+  wait_until([&] { return rig.counters.prefetches_completed == 1; });
+  EXPECT_EQ(rig.counters.prefetches_failed, 1U);
+  EXPECT_TRUE(rig.cache->is_cached(id));
+  EXPECT_EQ(rig.origin.downloads(id), 2U);
+}
+
+TEST(Queue, OneThatCannotBeReadIsNotCalledEmptied) {
+  Rig rig;
+  std::filesystem::remove(rig.file("queue"));
+  write_file(rig.file("queue"), "");
+  EXPECT_FALSE(rig.io->run(rig.cache->unqueue_all()));
 }
 
 TEST(Queue, AReaderWhoComesAlongEndsTheThrottle) {
