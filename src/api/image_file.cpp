@@ -264,10 +264,13 @@ base::Task<void> ImageApi::send(http::Exchange& exchange, Reader reader, std::ch
   count_sent(exchange, outcome, part, sent.has_value());
   if (options_.log_image_send) log_sent(exchange, info, sent.has_value(), context);
   if (!sent) {
-    if (sent.error().code != Errc::cancelled) {
+    // A client that went away or reads nothing says nothing of the file: only what the file did puts it in doubt, for
+    // doubt costs the next reader a digest of all of it.
+    if (sent.error().code != Errc::cancelled && sent.error().code != Errc::timeout) {
       counters_.image_errors.fetch_add(1);
       base::log::warning("api", &context, "image {}: {}", info.id, sent.error().message);
-      if (outcome == Outcome::hit) cache_.doubt(info.id);
+      const bool of_the_file = sent.error().code == Errc::internal || sent.error().code == Errc::corrupt;
+      if (outcome == Outcome::hit && of_the_file) cache_.doubt(info.id);
     }
     co_return;
   }

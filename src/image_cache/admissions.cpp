@@ -6,6 +6,9 @@
 namespace imagecache::image_cache {
 namespace {
 
+/// A question that hangs for longer is joined by nobody.
+constexpr std::chrono::seconds longest_join{5};
+
 /// The other question's answer cannot change such a no.
 bool is_a_no(const Error& error) {
   return error.code == Errc::not_found || error.code == Errc::forbidden || error.code == Errc::unauthenticated;
@@ -42,6 +45,11 @@ Admissions::Begun Admissions::begin(Key key, Time now) {
     forget_from(known);
   }
   auto& question = asking_[key];
+  // Half of the answer may be there already; one that is old is not an answer to who asks now.
+  if (question && now - question->asked_at_ > longest_join) {
+    question->outdated_ = true;
+    question = nullptr;
+  }
   const bool is_first = !question;
   if (is_first) question = std::make_shared<Question>(std::move(key), now);
   return {.remembered = std::nullopt, .question = question, .is_first = is_first};
@@ -49,12 +57,14 @@ Admissions::Begun Admissions::begin(Key key, Time now) {
 
 void Admissions::described(const std::shared_ptr<Question>& question, Result<origin::ImageInfo> answer) {
   const std::lock_guard lock(mutex_);
+  if (question->described_) return;  // given up
   question->described_ = std::move(answer);
   settle(question);
 }
 
 void Admissions::authorized(const std::shared_ptr<Question>& question, Result<void> answer) {
   const std::lock_guard lock(mutex_);
+  if (question->authorized_) return;
   question->authorized_ = std::move(answer);
   settle(question);
 }
@@ -89,6 +99,17 @@ std::optional<Result<origin::ImageInfo>> Admissions::answer_now(const Question& 
 std::optional<Result<origin::ImageInfo>> Admissions::answer(const Question& question) const {
   const std::lock_guard lock(mutex_);
   return answer_now(question);
+}
+
+void Admissions::give_up(const Error& error) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [key, question] : asking_) {
+    question->outdated_ = true;
+    question->described_ = std::unexpected(error);
+    question->authorized_ = std::unexpected(error);
+    question->answered().notify();
+  }
+  asking_.clear();
 }
 
 void Admissions::forget(const std::string& image_id) {

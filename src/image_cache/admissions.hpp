@@ -67,6 +67,8 @@ class Admissions {
   /// Absent until both have been answered; both must have said yes.
   std::optional<Result<origin::ImageInfo>> answer(const Question& question) const;
 
+  /// Everybody who waits, and who comes to wait for what is being asked, gets this error. At a stop.
+  void give_up(const Error& error);
   void forget(const std::string& image_id);
   void forget_all();
   std::size_t remembered() const;

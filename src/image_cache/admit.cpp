@@ -8,7 +8,7 @@ namespace imagecache::image_cache {
 base::Task<Result<origin::ImageInfo>> ImageCache::describe(std::string image_id, base::RequestContext context) {
   Impl& impl = *impl_;
   impl.counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
-  auto ask = [&] { return impl.origin.describe(image_id, context); };
+  auto ask = [&] { return impl.origin.describe(image_id, context, impl.stop_source.get_token()); };
   co_return co_await base::offload(impl.pool, ask);
 }
 
@@ -17,12 +17,18 @@ void ImageCache::Impl::ask(const std::shared_ptr<Admissions::Question>& question
   const std::string& id = question->key().image_id;
   const auto too_much = [&] { return fail(Errc::busy, "image " + id + ": too much work is waiting, try again later"); };
   // Two jobs, for each is a round trip; neither waits for the other nor for who asks.
-  const auto describe = [this, question, context] {
-    admissions.described(question, origin.describe(question->key().image_id, context));
+  // At a stop those that wait for a thread ask nobody any more, and those that run are broken off.
+  const auto stop = stop_source.get_token();
+  const auto describe = [this, question, context, stop] {
+    if (!stop.stop_requested()) {
+      admissions.described(question, origin.describe(question->key().image_id, context, stop));
+    }
     jobs.end();
   };
-  const auto authorize = [this, question, context] {
-    admissions.authorized(question, origin.authorize_download(question->key().image_id, context));
+  const auto authorize = [this, question, context, stop] {
+    if (!stop.stop_requested()) {
+      admissions.authorized(question, origin.authorize_download(question->key().image_id, context, stop));
+    }
     jobs.end();
   };
   jobs.begin();
@@ -39,6 +45,7 @@ void ImageCache::Impl::ask(const std::shared_ptr<Admissions::Question>& question
 
 base::Task<Result<Admission>> ImageCache::admit(std::string image_id, base::RequestContext context) {
   Impl& impl = *impl_;
+  if (impl.stop_source.stop_requested()) co_return fail(Errc::unavailable, "the image cache is stopping");
   IMAGECACHE_CO_TRY(std::string caller, Admissions::caller_of(context));
   const auto begun = impl.admissions.begin({.image_id = std::move(image_id), .caller = std::move(caller)},
                                            std::chrono::steady_clock::now());

@@ -71,6 +71,7 @@ void ImageCache::end_fills() {
   impl_->stopping = true;
   impl_->stop_source.request_stop();
   for (auto& [id, fill] : impl_->fills) fill->request_stop();
+  impl_->admissions.give_up({Errc::unavailable, "the image cache is stopping"});
 }
 
 base::Task<void> ImageCache::stop(base::Deadline deadline) {

@@ -188,6 +188,10 @@ Result<void> Fill::receive_all() {
 }
 
 Result<void> Fill::receive_once() {
+  // Two answers without a digest and without a version may be of two images, and nothing would tell.
+  if (written_bytes() > 0 && written_bytes() < size_bytes_ && etag_.empty() && expected_digest(info_).hex.empty()) {
+    IMAGECACHE_CHECK(restart());
+  }
   base::RequestContext context;
   std::uint64_t offset = 0;
   {

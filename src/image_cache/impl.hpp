@@ -210,8 +210,11 @@ struct ImageCache::Impl {
   void update_gauges();  // with the mutex held
 };
 
-/// Digests a whole file and holds it against what the origin says of the image. True too where the origin names no
-/// digest and the length is right. Blocks; Errc::cancelled once stopped.
+/// Does the origin name a digest of the image that we can work out?
+bool has_digest(const origin::ImageInfo& info);
+
+/// Digests a whole file and holds it against what the origin says of the image. False where the origin names no digest.
+/// Blocks; Errc::cancelled once stopped.
 Result<bool> content_is_right(int fd, const origin::ImageInfo& info, const std::stop_token& stop = {});
 
 }  // namespace imagecache::image_cache

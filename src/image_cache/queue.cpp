@@ -32,7 +32,7 @@ bool is_final(Errc code) {
 base::Task<Result<void>> ImageCache::Impl::prefetch(std::string image_id, base::RequestContext context) {
   IMAGECACHE_CO_TRY(context, co_await service_context_or(std::move(context)));
   counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
-  auto ask = [&] { return origin.describe(image_id, context); };
+  auto ask = [&] { return origin.describe(image_id, context, stop_source.get_token()); };
   IMAGECACHE_CO_TRY(const origin::ImageInfo info, co_await base::offload(pool, ask));
   if (info.status != "active") co_return fail(Errc::conflict, "image " + info.id + ": its status is " + info.status);
   if (info.size_bytes.value_or(0) == 0) {

@@ -26,7 +26,8 @@ base::Task<Result<std::uint64_t>> Reader::wait_available(std::uint64_t offset_by
   for (;;) {
     const std::uint64_t seen = fill.changed().version();
     const Fill::View view = fill.view();
-    if (offset_bytes == 0) state_->epoch = view.epoch;
+    // Who has handed on nothing yet, or only waits for the end, takes it as it is now.
+    if (offset_bytes == 0 || offset_bytes == UINT64_MAX) state_->epoch = view.epoch;
     if (view.epoch != state_->epoch) {
       co_return fail(Errc::corrupt,
                      "image " + state_->info.id + ": what was read of it so far was wrong; read it again");

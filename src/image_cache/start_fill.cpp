@@ -72,7 +72,8 @@ Result<ImageCache::Impl::Joined> ImageCache::Impl::join_or_start_fill(const orig
     std::optional<Partial> former;
     if (const auto partial = partials.find(info.id); partial != partials.end()) {
       former = partial->second;
-      resume = partial->second.content_key == key;
+      // After a power failure it may have holes, which a digest finds and nothing else.
+      resume = partial->second.content_key == key && has_digest(info);
       entries.release(partial->second.bytes);
       partials.erase(partial);
     } else if (part_is_there && std::abs(now() - static_cast<double>(part.st_mtim.tv_sec)) <

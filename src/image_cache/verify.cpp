@@ -11,6 +11,10 @@
 
 namespace imagecache::image_cache {
 
+bool has_digest(const origin::ImageInfo& info) {
+  return !info.checksum.empty() || (!info.os_hash_value.empty() && base::Digest::of(info.os_hash_algo).has_value());
+}
+
 Result<bool> content_is_right(int fd, const origin::ImageInfo& info, const std::stop_token& stop) {
   IMAGECACHE_TRY(const struct stat status, base::stat_fd(fd, info.id));
   if (info.size_bytes && static_cast<std::uint64_t>(status.st_size) != *info.size_bytes) return false;
@@ -20,7 +24,8 @@ Result<bool> content_is_right(int fd, const origin::ImageInfo& info, const std::
     algorithm = "md5";
     expected = info.checksum;
   }
-  if (expected.empty()) return info.size_bytes.has_value();
+  // Nothing tells whether it is the image's: then it is not, and is fetched again.
+  if (expected.empty()) return false;
   IMAGECACHE_TRY(base::Digest digest, base::Digest::of(algorithm));
   std::vector<std::byte> chunk(1 << 20);
   for (std::uint64_t offset = 0;;) {

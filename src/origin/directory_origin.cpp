@@ -58,8 +58,10 @@ class DirectoryOrigin final : public Origin {
   DirectoryOrigin(DirectoryOptions options, std::unique_ptr<FileMemory> memory)
       : options_(std::move(options)), listing_(options_.directory), memory_(std::move(memory)) {}
 
-  Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context) override;
-  Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context) override;
+  Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context,
+                             std::stop_token) override;
+  Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context,
+                                  std::stop_token) override;
   Result<void> stream(const std::string& image_id, const StreamFrom& from, const base::RequestContext& context,
                       const StreamBegin& begin, const ByteSink& sink, std::stop_token stop) override;
   std::string name() const override { return "file://" + options_.directory; }
@@ -166,7 +168,7 @@ void DirectoryOrigin::forget_all_but(const std::set<std::string>& file_names) {
   std::erase_if(known_, [&](const auto& entry) { return !file_names.contains(entry.first); });
 }
 
-Result<ImageInfo> DirectoryOrigin::describe(const std::string& image_id, const base::RequestContext&) {
+Result<ImageInfo> DirectoryOrigin::describe(const std::string& image_id, const base::RequestContext&, std::stop_token) {
   IMAGECACHE_TRY(const auto file, listing_.open(base::to_lower(image_id)));
   IMAGECACHE_TRY(auto facts, this->facts(file));
   ImageInfo info;
@@ -185,7 +187,8 @@ Result<ImageInfo> DirectoryOrigin::describe(const std::string& image_id, const b
   return info;
 }
 
-Result<void> DirectoryOrigin::authorize_download(const std::string& image_id, const base::RequestContext&) {
+Result<void> DirectoryOrigin::authorize_download(const std::string& image_id, const base::RequestContext&,
+                                                 std::stop_token) {
   IMAGECACHE_TRY(const auto file, listing_.open(base::to_lower(image_id)));
   return {};
 }

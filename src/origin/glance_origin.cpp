@@ -165,8 +165,10 @@ class GlanceOrigin final : public Origin {
                  .cert_file = options_.cert_file,
                  .key_file = options_.key_file}) {}
 
-  Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context) override;
-  Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context) override;
+  Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context,
+                             std::stop_token stop) override;
+  Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context,
+                                  std::stop_token stop) override;
   Result<void> stream(const std::string& image_id, const StreamFrom& from, const base::RequestContext& context,
                       const StreamBegin& begin, const ByteSink& sink, std::stop_token stop) override;
 
@@ -198,7 +200,7 @@ class GlanceOrigin final : public Origin {
   HttpResult<void> ask(Exchange exchange, const std::stop_token& stop, HttpHead& last);
   /// Asks for an image's bytes and breaks off at the head; `head` tells what came.
   HttpResult<void> would_send(const std::string& url, std::vector<std::string> headers, Clock::time_point deadline,
-                              HttpHead& head);
+                              const std::stop_token& stop, HttpHead& head);
   bool refuses_ranges(const std::string& base_url) const;
   void remember_refused_ranges(const std::string& base_url);
 
@@ -301,42 +303,46 @@ HttpResult<void> GlanceOrigin::ask(Exchange exchange, const std::stop_token& sto
   return std::unexpected(nonsense(fmt::format("redirects more than {} times", max_redirects)));
 }
 
-Result<ImageInfo> GlanceOrigin::describe(const std::string& image_id, const base::RequestContext& context) {
+Result<ImageInfo> GlanceOrigin::describe(const std::string& image_id, const base::RequestContext& context,
+                                         std::stop_token stop) {
   if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
   IMAGECACHE_TRY(const auto headers, headers_for(context, "application/json"));
   const auto deadline = Clock::now() + options_.describe_timeout;
   ImageInfo info;
-  IMAGECACHE_CHECK(with_retries(image_id, context, deadline, {}, [&](const std::string& base_url) -> HttpResult<void> {
-    std::string body;
-    HttpHead head;
-    auto asked = ask({.url = base_url + "/v2/images/" + image_id,
-                      .headers = headers,
-                      .deadline = deadline,
-                      .long_lived = false,
-                      .is_wanted = [](const HttpHead& h) { return h.status == 200; },
-                      .on_head = [](const HttpHead&) -> Result<void> { return {}; },
-                      .on_data = [&](std::span<const std::byte> data) -> Result<void> {
-                        if (body.size() + data.size() > options_.max_describe_bytes) {
-                          return fail(Errc::unavailable, fmt::format("describes it in more than {}",
-                                                                     base::format_bytes(options_.max_describe_bytes)));
-                        }
-                        body.append(reinterpret_cast<const char*>(data.data()), data.size());
-                        return {};
-                      }},
-                     {}, head);
-    if (!asked) {
-      // A description that broke off can be asked for again as a whole.
-      if (head.status == 200 && asked.error().retry == Retry::no) asked.error().retry = Retry::other_url;
-      return asked;
-    }
-    auto parsed = parse_image_json(body, image_id);
-    if (!parsed) {
-      return std::unexpected(nonsense(is_html(head) ? "answered with an HTML page where the image's record should be"
-                                                    : "its record makes no sense: " + parsed.error().message));
-    }
-    info = std::move(*parsed);
-    return {};
-  }));
+  IMAGECACHE_CHECK(
+      with_retries(image_id, context, deadline, stop, [&](const std::string& base_url) -> HttpResult<void> {
+        std::string body;
+        HttpHead head;
+        auto asked =
+            ask({.url = base_url + "/v2/images/" + image_id,
+                 .headers = headers,
+                 .deadline = deadline,
+                 .long_lived = false,
+                 .is_wanted = [](const HttpHead& h) { return h.status == 200; },
+                 .on_head = [](const HttpHead&) -> Result<void> { return {}; },
+                 .on_data = [&](std::span<const std::byte> data) -> Result<void> {
+                   if (body.size() + data.size() > options_.max_describe_bytes) {
+                     return fail(Errc::unavailable, fmt::format("describes it in more than {}",
+                                                                base::format_bytes(options_.max_describe_bytes)));
+                   }
+                   body.append(reinterpret_cast<const char*>(data.data()), data.size());
+                   return {};
+                 }},
+                stop, head);
+        if (!asked) {
+          // A description that broke off can be asked for again as a whole.
+          if (head.status == 200 && asked.error().retry == Retry::no) asked.error().retry = Retry::other_url;
+          return asked;
+        }
+        auto parsed = parse_image_json(body, image_id);
+        if (!parsed) {
+          return std::unexpected(nonsense(is_html(head)
+                                              ? "answered with an HTML page where the image's record should be"
+                                              : "its record makes no sense: " + parsed.error().message));
+        }
+        info = std::move(*parsed);
+        return {};
+      }));
   return info;
 }
 
@@ -346,29 +352,30 @@ Result<ImageInfo> GlanceOrigin::describe(const std::string& image_id, const base
 // origin that knows no ranges begins to send instead (200), which is a yes too and is broken off. Where a range is a
 // bad request (400), that says nothing of the caller, so the image itself is asked for and broken off after the head;
 // so too where the question fails (500), as glance-api does on an image that has no size yet.
-Result<void> GlanceOrigin::authorize_download(const std::string& image_id, const base::RequestContext& context) {
+Result<void> GlanceOrigin::authorize_download(const std::string& image_id, const base::RequestContext& context,
+                                              std::stop_token stop) {
   if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
   IMAGECACHE_TRY(const auto headers, headers_for(context, "*/*"));
   const auto deadline = Clock::now() + options_.describe_timeout;
-  return with_retries(image_id, context, deadline, {}, [&](const std::string& base_url) -> HttpResult<void> {
+  return with_retries(image_id, context, deadline, stop, [&](const std::string& base_url) -> HttpResult<void> {
     const std::string url = base_url + "/v2/images/" + image_id + "/file";
     HttpHead head;
     bool refused = refuses_ranges(base_url);
     if (!refused) {
       auto asked_headers = headers;
       asked_headers.emplace_back("Range: bytes=9223372036854775806-");
-      auto asked = would_send(url, std::move(asked_headers), deadline, head);
+      auto asked = would_send(url, std::move(asked_headers), deadline, stop, head);
       if (head.status != 400 && head.status != 500) return asked;
       refused = head.status == 400;
     }
-    auto asked = would_send(url, headers, deadline, head);
+    auto asked = would_send(url, headers, deadline, stop, head);
     if (asked && refused) remember_refused_ranges(base_url);
     return asked;
   });
 }
 
 HttpResult<void> GlanceOrigin::would_send(const std::string& url, std::vector<std::string> headers,
-                                          Clock::time_point deadline, HttpHead& head) {
+                                          Clock::time_point deadline, const std::stop_token& stop, HttpHead& head) {
   bool allowed = false;
   auto asked = ask({.url = url,
                     .headers = std::move(headers),
@@ -381,7 +388,7 @@ HttpResult<void> GlanceOrigin::would_send(const std::string& url, std::vector<st
                       return fail(Errc::unavailable, fmt::format("answered {}, which makes no sense here", h.status));
                     },
                     .on_data = [](std::span<const std::byte>) -> Result<void> { return {}; }},
-                   {}, head);
+                   stop, head);
   if (allowed || head.status == 416) return {};
   if (asked) return std::unexpected(nonsense("gave no answer to whether it would send the image"));
   const bool odd_success = head.status >= 200 && head.status < 300;

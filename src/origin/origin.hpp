@@ -80,13 +80,15 @@ class Origin {
 
   /// May this caller see it, and what is it? Errc::not_found, unauthenticated, forbidden, unavailable,
   /// timeout; Errc::unavailable too for an answer that makes no sense (HTML with 200, endless or malformed JSON).
-  virtual Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context) = 0;
+  virtual Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context,
+                                     std::stop_token stop = {}) = 0;
 
   /// May this caller have its bytes? Asked the way the bytes themselves are asked for, so that what decides there
   /// decides here (Glance: visibility, deactivation and the policy download_image, which may be stricter than
   /// get_image), without any byte being handed on. Errors as describe()'s. A yes for an image that has no bytes (yet)
   /// is a yes.
-  virtual Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context) = 0;
+  virtual Result<void> authorize_download(const std::string& image_id, const base::RequestContext& context,
+                                          std::stop_token stop = {}) = 0;
 
   /// Streams the image's bytes from `from.offset_bytes` on to `sink` until the end, a failure or a stop
   /// (Errc::cancelled). Success means that the far side ended the body properly and that, where it announced a length,

@@ -192,7 +192,7 @@ def metadefs_are_made_and_removed_through_us(rig):
 def a_task_is_made_and_shown_through_us(rig):
     secure, token = rig.secure, rig.secure.token("admin")
     properties = {"disk_format": "raw", "container_format": "bare"}
-    wanted = {"import_from": "http://127.0.0.1:1/nothing", "import_from_format": "raw", "image_properties": properties}
+    wanted = {"import_from": "http://127.0.0.1/nothing", "import_from_format": "raw", "image_properties": properties}
     task = call("POST", secure.daemon.image_url + "/v2/tasks", {"type": "import", "input": wanted}, token=token)
     expect_equal(task.status, 201, f"the status of POST /v2/tasks ({task.body[:200]!r})")
     shown = call("GET", f"{secure.daemon.image_url}/v2/tasks/{task.json()['id']}", token=token)

@@ -8,7 +8,7 @@ import signal
 import ssl
 import subprocess
 
-from harness import CountingProxy, Daemon, call, connect, download, expect, expect_equal, run_client, sha512_of, try_client, until
+from harness import CountingProxy, Daemon, call, connect, download, expect, expect_equal, run_client, sha512_of, until
 
 
 class Authority:
@@ -83,7 +83,8 @@ def clients_that_know_our_authority_are_served(rig):
         run_client([*glance, "--os-cacert", authority.pem, "image-download", "--file", target, image_id])
         expect_equal(sha512_of(target), whole[2], "the sha512 of glance image-download over TLS")
         expect(image_id in run_client([*glance, "--os-cacert", authority.pem, "cache-list"]), "glance cache-list over TLS")
-        expect(try_client([*glance, "image-list"]).returncode != 0, "a client that does not know our authority went on")
+        # glanceclient 4.1 checks nobody's certificate beside a token and an endpoint unless it is given --os-cacert, so it is
+        # python that shows that a client which checks does not go on.
         expect(_refused(lambda: call("GET", daemon.image_url + "/versions", tls=ssl.create_default_context())), "no check was made")
         plain = daemon.image_url.replace("https:", "http:")
         expect(_refused(lambda: call("GET", plain + "/versions")), "plain HTTP was answered on a TLS port")

@@ -14,10 +14,10 @@ namespace {
 
 class NoOrigin final : public origin::Origin {
  public:
-  Result<origin::ImageInfo> describe(const std::string& id, const base::RequestContext&) override {
+  Result<origin::ImageInfo> describe(const std::string& id, const base::RequestContext&, std::stop_token) override {
     return fail(Errc::not_found, "image " + id + ": not found");
   }
-  Result<void> authorize_download(const std::string& id, const base::RequestContext&) override {
+  Result<void> authorize_download(const std::string& id, const base::RequestContext&, std::stop_token) override {
     return fail(Errc::not_found, "image " + id + ": not found");
   }
   Result<void> stream(const std::string& id, const origin::StreamFrom&, const base::RequestContext&,

@@ -44,7 +44,8 @@ inline bool eventually(const std::function<bool()>& condition) {
 
 class MemoryOrigin final : public origin::Origin {
  public:
-  Result<void> authorize_download(const std::string& id, const base::RequestContext& context) override {
+  Result<void> authorize_download(const std::string& id, const base::RequestContext& context,
+                                  std::stop_token) override {
     const std::lock_guard lock(mutex_);
     if (!readers_.empty() && context.auth_token == readers_)
       return fail(Errc::forbidden, "image " + id + ": forbidden");
@@ -94,7 +95,8 @@ class MemoryOrigin final : public origin::Origin {
     return streams_;
   }
 
-  Result<origin::ImageInfo> describe(const std::string& id, const base::RequestContext& context) override {
+  Result<origin::ImageInfo> describe(const std::string& id, const base::RequestContext& context,
+                                     std::stop_token) override {
     const std::lock_guard lock(mutex_);
     const auto found = images_.find(id);
     if (found == images_.end() || (!denied_.empty() && context.auth_token == denied_))
