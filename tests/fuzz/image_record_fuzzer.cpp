@@ -4,13 +4,16 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "base/text.hpp"
 #include "origin/image_json.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const std::string id = "b8a4849c-1537-4574-badd-90de38482b5a";
   const auto image = imagecache::origin::parse_image_json(text, id);
-  if (image ? image->id != id : image.error().message.empty()) std::abort();
+  // Glance on MySQL finds an image by its id in any case, and then names it in its own: both spellings are of one
+  // image.
+  if (image ? imagecache::base::to_lower(image->id) != id : image.error().message.empty()) std::abort();
   if (image) static_cast<void>(image->content_key());
   return 0;
 }
