@@ -2,7 +2,7 @@
 # test.sh: all set-up and all tests, on a Debian 12 machine with a checkout and nothing else.
 #
 #   packages · a bootable image (kept between runs) · small loop-mounted file systems · a Ceph cluster · build with ASan and
-#   UBSan · clang-format · clang-tidy · ctest (unit, contract, service, crash) · end to end with a real glance-api and keystone
+#   UBSan · clang-format · clang-tidy · ctest (unit, contract, service, crash) · end to end with a real glance-api, keystone and Cinder
 #
 # Goes on after a failure, so that one run shows everything. The last line is "N passed, M failed": ctest's tests, the end-to-end
 # cases and the two source checks; a test that was skipped or not run counts as failed. Exit status 1 if anything failed.
@@ -93,7 +93,7 @@ END
 )
 passed=$((passed + ran)) failed=$((failed + not_ran))
 
-step "end to end, with a real glance-api, keystone and clients"
+step "end to end, with a real glance-api, keystone, Cinder and clients"
 DAEMON=$PWD/build/asan/cinder-image-cache tests/e2e/run | tee "$work/e2e.log"
 if read -r ok bad < <(sed -n '$s/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$work/e2e.log"); then
   passed=$((passed + ok)) failed=$((failed + bad))

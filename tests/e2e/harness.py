@@ -160,7 +160,7 @@ class Keystone:
     """Debian's keystone on keystone.sh, with the users and projects that it names."""
 
     PROJECTS = {"admin": "admin", "member": "project-a", "reader": "project-a", "other": "project-b",
-                "glance": "service", "imagecache": "service"}
+                "glance": "service", "cinder": "service", "imagecache": "service", "cinder-internal": "cinder-internal"}
 
     def __init__(self, folder):
         self.folder = folder

@@ -3,13 +3,14 @@
 #
 # start writes DIR/url (…/v3 is appended by clients) and DIR/ids.json, and waits until it answers. Users, all with the password
 # "secret" in the domain "default": admin (admin in project admin), member and reader (that role in project-a), other (member
-# in project-b), glance and imagecache (admin and service in project service). stop ends what DIR/pid names and keeps the
-# database and keys; a later start serves them again on the same port. Log: DIR/keystone.log.
+# in project-b), glance, cinder and imagecache (admin and service in project service), cinder-internal (member in the project of
+# that name). stop ends what DIR/pid names and keeps the database and keys; a later start serves them again on the same port.
+# Log: DIR/keystone.log.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/service.sh"
 
 verb=${1:-} dir=${2:-}
-[ -n "$dir" ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ -n "$dir" ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 
@@ -55,11 +56,12 @@ roles = {role["name"]: role["id"] for role in call("GET", "/roles")[1]["roles"]}
 if "service" not in roles:
     roles["service"] = call("POST", "/roles", {"role": {"name": "service"}})[1]["role"]["id"]
 projects = {"admin": body["token"]["project"]["id"]}
-for name in ("service", "project-a", "project-b"):
+for name in ("service", "project-a", "project-b", "cinder-internal"):
     projects[name] = call("POST", "/projects", {"project": {"name": name, "domain_id": "default"}})[1]["project"]["id"]
 users = {"admin": body["token"]["user"]["id"]}
 for name, project, granted in (("member", "project-a", ["member"]), ("reader", "project-a", ["reader"]), ("other", "project-b", ["member"]),
-                               ("glance", "service", ["admin", "service"]), ("imagecache", "service", ["admin", "service"])):
+                               ("cinder-internal", "cinder-internal", ["member"]),
+                               *((name, "service", ["admin", "service"]) for name in ("glance", "cinder", "imagecache"))):
     user = {"name": name, "domain_id": "default", "password": "secret"}
     users[name] = call("POST", "/users", {"user": user})[1]["user"]["id"]
     for role in granted:

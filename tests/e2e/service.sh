@@ -1,5 +1,5 @@
-# Sourced by keystone.sh and glance.sh, which set $dir: what is the same of any service that one process serves from a folder.
-# DIR/pid names that process, which leads a session of its own.
+# Sourced by keystone.sh, glance.sh and cinder.sh, which set $dir: what is the same of any service that one process serves from a
+# folder. DIR/pid names that process, which leads a session of its own.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin   # OpenStack runs on Debian's python3, not on one that a user put first
 export PYTHONDONTWRITEBYTECODE=1
 
