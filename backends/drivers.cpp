@@ -19,13 +19,14 @@ struct Row {
 };
 
 // A new driver is one line here. A Cinder class name ("cinder.volume.drivers.….SomeDriver") is a line of its own, added
-// when our driver leaves volumes that this class can manage.
+// when our driver leaves volumes that this class can manage; and so is our subclass of it (integrations/cinder).
 constexpr std::array rows{
     Row{"file", &make_file_driver},
     Row{"memory", &make_memory_driver},
 #ifdef IMAGECACHE_BACKEND_RBD
     Row{"rbd", &make_rbd_driver},
     Row{"cinder.volume.drivers.rbd.RBDDriver", &make_rbd_driver},
+    Row{"cinder_image_cache.rbd.RBDDriver", &make_rbd_driver},
 #endif
 };
 

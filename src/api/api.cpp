@@ -21,6 +21,11 @@ void add_volume_api(http::Router& router, ApiContext& api) {
   add_v3_otherwise(router, api);
 }
 
+void add_hook_api(http::Router& router, ApiContext& api) {
+  add_health_routes(router, api);
+  add_hook_routes(router, api);
+}
+
 void add_status_api(http::Router& router, ApiContext& api) {
   add_health_routes(router, api);
   add_metrics_routes(router, api);

@@ -10,6 +10,9 @@ namespace imagecache::api {
 /// shape for every other path or method.
 void add_volume_api(http::Router& router, ApiContext& api);
 
+/// hook_bind: the driver hook under /v1/hook/ and /healthcheck.
+void add_hook_api(http::Router& router, ApiContext& api);
+
 /// status_bind: /healthcheck, /metrics, the management API under /v1/ and the status page at /.
 void add_status_api(http::Router& router, ApiContext& api);
 

@@ -1,4 +1,6 @@
-// /v1/hook/volumes/{volume_id}: the door of cinder-volume's driver hook. docs/hook-api.md is what it promises.
+// /v1/hook/volumes/{volume_id} and /v1/hook/image-volumes: the door of cinder-volume's driver hook. docs/hook-api.md is
+// what it promises. On hook_bind whoever comes is cinder-volume; on volume_api_bind it must be an admin, since volumes
+// made here count in no quota of ours and any may be taken back.
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -6,9 +8,11 @@
 #include "api/api.hpp"
 #include "api/call.hpp"
 #include "api/hook_request.hpp"
+#include "api/management_view.hpp"
 #include "api/words.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
+#include "base/try.hpp"
 
 namespace imagecache::api {
 namespace {
@@ -30,6 +34,14 @@ base::RequestContext acting_for(const Call& call, const HookRequest& request) {
   if (who.is_admin && !request.project_id.empty()) who.project_id = request.project_id;
   if (who.is_admin && !request.user_id.empty()) who.user_id = request.user_id;
   return who;
+}
+
+template <CallHandler handler>
+base::Task<Reply> for_cinder_volume(Call& call) {
+  if (!call.who.is_admin) {
+    co_return hook_error({Errc::forbidden, "the hook is for cinder-volume: let it come by hook_bind, or as an admin"});
+  }
+  co_return co_await handler(call);
 }
 
 base::Task<Reply> create(Call& call) {
@@ -99,12 +111,50 @@ base::Task<Reply> progress(Call& call) {
   co_return json_reply(200, body);
 }
 
+Result<Json> image_volumes_of(catalog::Catalog& catalog, const std::optional<std::string>& backend) {
+  IMAGECACHE_TRY(const auto rows, catalog.list_image_volumes(backend));
+  Json array = Json::array();
+  for (const auto& row : rows) {
+    IMAGECACHE_TRY(const auto volume, catalog.find_volume(row.volume_id));
+    if (!volume) continue;  // evicted since
+    Json view = image_volume_view(row);
+    view["name"] = volume->name;
+    array.push_back(std::move(view));
+  }
+  return array;
+}
+
+base::Task<Reply> list_image_volumes(Call& call) {
+  std::optional<std::string> backend;
+  if (const auto found = call.query.find("backend"); found != call.query.end()) backend = found->second;
+  if (backend && !call.api.volumes.find_backend(*backend)) {
+    // Not an empty list: who takes that at its word drops what he knows of them.
+    co_return hook_error({Errc::not_found, "backend '" + backend->substr(0, 64) + "': it is not one of ours"});
+  }
+  auto list = co_await base::offload(
+      call.api.pool, [&catalog = call.api.volumes.catalog(), backend] { return image_volumes_of(catalog, backend); });
+  if (!list) co_return hook_error(list.error());
+  co_return json_reply(200, Json{{"image_volumes", std::move(*list)}});
+}
+
+base::Task<Reply> evict(Call& call) {
+  const std::string id = base::to_lower(call.parameter("volume_id"));
+  if (!base::is_uuid(id)) co_return bad_id(id);
+  auto done = co_await call.api.volumes.evict(id);
+  co_return done ? empty_reply(204) : hook_error(done.error());
+}
+
 }  // namespace
 
 void add_hook_routes(http::Router& router, ApiContext& api) {
-  add_plain_route(router, api, "PUT", "/v1/hook/volumes/{volume_id}", create, hook_error);
-  add_plain_route(router, api, "GET", "/v1/hook/volumes/{volume_id}", progress, hook_error);
-  add_plain_route(router, api, "DELETE", "/v1/hook/volumes/{volume_id}", cancel, hook_error);
+  const auto add = [&](std::string_view method, std::string_view pattern, CallHandler handler) {
+    add_plain_route(router, api, method, pattern, handler, hook_error);
+  };
+  add("PUT", "/v1/hook/volumes/{volume_id}", for_cinder_volume<create>);
+  add("GET", "/v1/hook/volumes/{volume_id}", for_cinder_volume<progress>);
+  add("DELETE", "/v1/hook/volumes/{volume_id}", for_cinder_volume<cancel>);
+  add("GET", "/v1/hook/image-volumes", for_cinder_volume<list_image_volumes>);
+  add("DELETE", "/v1/hook/image-volumes/{volume_id}", for_cinder_volume<evict>);
 }
 
 }  // namespace imagecache::api

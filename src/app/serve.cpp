@@ -20,11 +20,11 @@ Result<InheritedSockets> inherited_sockets() {
   Result<InheritedSockets> result = std::move(sockets);
   for (int i = 0; i < count; ++i) {
     const std::string name = names[i];
-    const bool known = name == "image_api" || name == "volume_api" || name == "status";
+    const bool known = name == "image_api" || name == "volume_api" || name == "status" || name == "hook";
     if (result && !known) {
       result = fail(Errc::invalid_argument, "a socket from systemd is named " + name +
-                                                ": FileDescriptorName must be image_api, volume_api or "
-                                                "status");
+                                                ": FileDescriptorName must be image_api, volume_api, "
+                                                "status or hook");
     }
     if (result && !result->emplace(name, SD_LISTEN_FDS_START + i).second) {
       result = fail(Errc::invalid_argument, "two sockets from systemd are named " + name + ": one ListenStream each");

@@ -44,14 +44,18 @@ struct Service::Parts {
   std::unique_ptr<Identities> identities;
   std::unique_ptr<image_cache::ImageCache> images;
   std::unique_ptr<volume_cache::VolumeCache> volumes;
+  std::unique_ptr<identity::Authenticator> cinder_volume;
   std::unique_ptr<api::ApiContext> api;
+  std::unique_ptr<api::ApiContext> hook_api;  // as api, for callers that need no token
   std::unique_ptr<api::ImageApi> image_api;
   http::Router volume_router;
   http::Router status_router;
+  http::Router hook_router;
   std::unique_ptr<base::IoThreads> io;
   std::unique_ptr<http::Server> image_server;
   std::unique_ptr<http::Server> volume_server;
   std::unique_ptr<http::Server> status_server;
+  std::unique_ptr<http::Server> hook_server;
 
   // The event loops end first, so that no Task runs any more; then the threads, whose last jobs may still refer to
   // Tasks; then the Tasks, before anything that they refer to.
@@ -115,6 +119,15 @@ Result<void> Service::Parts::start(const config::Config& config, const Inherited
                                 .pool = *pool,
                                 .clock = clock,
                                 .options = api_options(config)});
+  cinder_volume = identity::make_trusting();
+  hook_api.reset(new api::ApiContext{.volumes = *volumes,
+                                     .images = images.get(),
+                                     .authenticator = *cinder_volume,
+                                     .counters = counters,
+                                     .pool = *pool,
+                                     .clock = clock,
+                                     .options = api->options});
+  api::add_hook_api(hook_router, *hook_api);
   api::add_volume_api(volume_router, *api);
   api::add_status_api(status_router, *api);
   const bool has_directory = !config.get_string("DEFAULT", "image_cache_dir").empty();
@@ -148,6 +161,10 @@ Result<void> Service::Parts::listen(const config::Config& config, const Inherite
   IMAGECACHE_CHECK(image_server->listen(address("image_api"), tls));
   IMAGECACHE_CHECK(volume_server->listen(address("volume_api"), tls));
   IMAGECACHE_CHECK(status_server->listen(address("status")));
+  if (config.section(own).find_string("hook_bind")) {
+    hook_server = serve("hook", [this](http::Exchange& exchange) { return hook_router.handle(exchange); });
+    IMAGECACHE_CHECK(hook_server->listen(address("hook")));
+  }
   return {};
 }
 
@@ -175,7 +192,9 @@ Result<void> Service::reload_certificates() {
 }
 
 void Service::begin_draining() {
-  if (parts_->api) parts_->api->draining = true;
+  for (auto* api : {&parts_->api, &parts_->hook_api}) {
+    if (*api) (*api)->draining = true;
+  }
 }
 
 void Service::stop() {
@@ -190,6 +209,7 @@ void Service::stop() {
   }
   if (parts.image_server) parts.io->run(parts.image_server->stop(deadline));
   if (parts.volume_server) parts.io->run(parts.volume_server->stop(deadline));
+  if (parts.hook_server) parts.io->run(parts.hook_server->stop(deadline));
   if (parts.volumes) parts.io->run(parts.volumes->stop(deadline));
   if (parts.images) parts.io->run(parts.images->stop(deadline));
   if (parts.status_server) parts.io->run(parts.status_server->stop(base::in(std::chrono::seconds(1))));
@@ -203,6 +223,9 @@ std::uint16_t Service::volume_api_port() const {
 }
 std::uint16_t Service::status_port() const {
   return parts_->status_server->port();
+}
+std::uint16_t Service::hook_port() const {
+  return parts_->hook_server ? parts_->hook_server->port() : 0;
 }
 events::Counters& Service::counters() {
   return parts_->counters;

@@ -19,8 +19,8 @@
 
 namespace imagecache::app {
 
-/// Listening sockets that the service manager made for us, by what they are for: "image_api", "volume_api", "status".
-/// They outlive a restart, so connections wait for the next process instead of being refused. The caller's.
+/// Listening sockets that the service manager made for us, by what they are for: "image_api", "volume_api", "status",
+/// "hook". They outlive a restart, so connections wait for the next process instead of being refused. The caller's.
 using InheritedSockets = std::map<std::string, int, std::less<>>;
 
 class Service {
@@ -40,6 +40,7 @@ class Service {
   std::uint16_t image_api_port() const;
   std::uint16_t volume_api_port() const;
   std::uint16_t status_port() const;
+  std::uint16_t hook_port() const;  ///< 0 where hook_bind is unset or a Unix socket
 
   events::Counters& counters();
   image_cache::ImageCache& images();

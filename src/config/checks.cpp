@@ -11,7 +11,7 @@
 namespace imagecache::config {
 namespace {
 
-constexpr std::array<std::string_view, 3> binds = {"image_api_bind", "volume_api_bind", "status_bind"};
+constexpr std::array<std::string_view, 4> binds = {"image_api_bind", "volume_api_bind", "status_bind", "hook_bind"};
 
 // What Glance and keystonemiddleware no longer read, and what they read instead.
 struct Former {
@@ -51,7 +51,13 @@ void Loader::check_addresses() {
     const auto address = own.get_bind_address(option);
     const bool fixed = address.is_unix() || address.port != 0;
     if (fixed && !taken.insert(address.to_string()).second) {
-      complain(own, option, "another of image_api_bind, volume_api_bind and status_bind has this address");
+      complain(own, option, "another of image_api_bind, volume_api_bind, status_bind and hook_bind has this address");
+    }
+    if (option == "hook_bind" && !address.is_loopback()) {
+      complain(own, option,
+               "who reaches it is taken for cinder-volume and asked for no token, so it must be unix:/path or a "
+               "loopback address");
+      continue;
     }
     if (noauth && anywhere && !std::get<bool>(*anywhere) && !address.is_loopback()) {
       complain(own, option,

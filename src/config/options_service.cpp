@@ -18,7 +18,13 @@ constexpr auto table = std::to_array<Option>({
      .name = "volume_api_bind",
      .type = bind_address,
      .default_text = "127.0.0.1:8787",
-     .help = "Where the Block Storage v3 API and the hook for cinder-volume drivers listen."},
+     .help = "Where the Block Storage v3 API listens, and the hook for cinder-volume drivers for administrators."},
+    {.section = own_section,
+     .name = "hook_bind",
+     .type = bind_address,
+     .help = "Where the hook for cinder-volume drivers listens for drivers on this host, such as "
+             "unix:/run/cinder-image-cache/hook.sock: who reaches this address is taken for cinder-volume itself and "
+             "asked for no token of his own, so it must be a Unix socket or a loopback address; unset: nowhere."},
     {.section = own_section,
      .name = "status_bind",
      .type = bind_address,

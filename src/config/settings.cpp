@@ -90,7 +90,9 @@ std::vector<std::string> Settings::get_list(std::string_view option) const {
 }
 
 BindAddress Settings::get_bind_address(std::string_view option) const {
-  auto address = parse_bind_address(value_or_bug<std::string>(option));
+  const auto* set = value_of<std::string>(option);
+  if (set == nullptr) bug(option, "is not set; look with find_string first");
+  auto address = parse_bind_address(*set);
   if (!address) bug(option, "is not an address");
   return *std::move(address);
 }

@@ -170,6 +170,14 @@ TEST_F(Load, NoauthIsRefusedWhereOthersCanReachIt) {
   EXPECT_EQ(problems_of("[image_cache_service]\nvolume_api_bind = 0.0.0.0:8787\n"), "");
 }
 
+TEST_F(Load, TheHookIsForThisHostOnly) {
+  const std::string section = "[image_cache_service]\nallow_noauth_on_any_address = true\nhook_bind = ";
+  EXPECT_THAT(problems_of(section + "0.0.0.0:8788\n"), HasSubstr("hook_bind = 0.0.0.0:8788: who reaches it"));
+  EXPECT_EQ(problems_of(section + "127.0.0.1:8788\n"), "");
+  EXPECT_EQ(problems_of(section + "unix:/run/hook.sock\n"), "");
+  EXPECT_THAT(problems_of(section + "127.0.0.1:9393\n"), HasSubstr("has this address"));
+}
+
 TEST_F(Load, TwoServersCannotHaveOneAddress) {
   EXPECT_THAT(problems_of("[image_cache_service]\nvolume_api_bind = 127.0.0.1:9393\n"), HasSubstr("has this address"));
   EXPECT_EQ(problems_of("[image_cache_service]\nvolume_api_bind = 127.0.0.1:0\nstatus_bind = 127.0.0.1:0\n"), "");

@@ -27,6 +27,16 @@ TEST(NoAuth, AWellFormedRequestIdIsTakenUpAndNoOther) {
   EXPECT_EQ(noauth->authenticate({.auth_token = {}, .request_id = "req-x\nforged"}).value().global_request_id, "");
 }
 
+TEST(Trusting, ReadsNothingFromATokenThatIsItsUsers) {
+  const auto trusting = make_trusting();
+  const auto caller = trusting->authenticate({.auth_token = "gAAAA:secret"}).value();
+  EXPECT_TRUE(caller.is_admin);
+  EXPECT_EQ(caller.auth_token, "gAAAA:secret") << "for the origin";
+  EXPECT_EQ(caller.user_id, "");
+  EXPECT_EQ(caller.project_id, "");
+  EXPECT_FALSE(trusting->blocks());
+}
+
 TEST(Refusing, SaysWhy) {
   const auto refused = make_refusing("not yet")->authenticate({.auth_token = "a:b"});
   ASSERT_FALSE(refused);

@@ -1,0 +1,355 @@
+"""What our driver classes have in common.
+
+Goes before a Cinder driver among the bases of a class. Only public methods
+of Cinder's driver interface are overridden, and each ends in the driver's
+own. cinder-volume calls them on any green thread or thread, several at once.
+
+Always true:
+ * clone_image raises for one reason only, an image that is itself at fault
+   (and what the driver's own clone_image may raise, which is called last);
+ * before Cinder makes a volume itself, either the service has said that
+   nothing of it is there nor will come, or the volume has got another name
+   on the backend, where nothing of the service can reach it.
+"""
+
+import threading
+import time
+import typing
+import uuid
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from cinder import exception
+from cinder.message import api as message_api
+from cinder.message import message_field
+from cinder.volume import configuration
+
+from cinder_image_cache import client
+from cinder_image_cache import options
+from cinder_image_cache import rows
+
+LOG = logging.getLogger(__name__)
+CONF = cfg.CONF
+CONF.register_opts(options.image_cache_opts,
+                   group=configuration.SHARED_CONF_GROUP)
+
+# What is forgotten or asked beside the way shall not hold anybody up.
+ASIDE_SECONDS = 5
+# Hits change no image-volumes: they have the rows looked at no more often.
+HIT_RECONCILE_SECONDS = 10
+
+Update = dict[str, typing.Any]
+Cloned = tuple[typing.Optional[Update], bool]
+
+
+class NotNow(Exception):
+    """The volume goes Cinder's own way; the text says why."""
+
+
+class ImageCacheMixin:
+    # Of Cinder's driver, for the type checker alone.
+    configuration: typing.Any
+    host: str
+    cluster_name: typing.Optional[str]
+
+    def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.configuration.append_config_values(options.image_cache_opts)
+        self._image_cache: typing.Optional[client.HookClient] = None
+        # Volumes that may be at the service and must not be.
+        self._image_cache_calls_off: set[str] = set()
+        self._image_cache_rows: typing.Optional[rows.Rows] = None
+        self._image_cache_reconciling = threading.Lock()
+        self._image_cache_reconcile_again = False
+        self._image_cache_reconciled_at = float('-inf')
+        if not self.configuration.image_cache_enabled:
+            return
+        try:
+            self._image_cache = client.HookClient(
+                self.configuration.image_cache_url,
+                self.configuration.image_cache_answer_timeout)
+        except ValueError as error:
+            LOG.error('[%(group)s] %(error)s; volumes are made without '
+                      'cinder-image-cache',
+                      {'group': self._image_cache_backend, 'error': error})
+            return
+        self._image_cache_take_over()
+        self._image_cache_rows = rows.Rows(
+            self._image_cache, self._image_cache_backend, self.host,
+            self.cluster_name,
+            self.configuration.safe_get('volume_backend_name') or
+            self._image_cache_backend,
+            super().delete_volume)  # type: ignore[misc]
+
+    @classmethod
+    def get_driver_options(cls) -> list[typing.Any]:
+        return super().get_driver_options() + options.image_cache_opts
+
+    # What Cinder calls.
+
+    def clone_image(self, context: typing.Any, volume: typing.Any,
+                    image_location: typing.Any,
+                    image_meta: dict[str, typing.Any],
+                    image_service: typing.Any) -> Cloned:
+        if self._image_cache is not None:
+            try:
+                return self._image_cache_create(context, volume,
+                                                image_meta), True
+            except NotNow as reason:
+                LOG.warning('Volume %(volume)s of image %(image)s is made by '
+                            'Cinder itself: %(reason)s',
+                            {'volume': volume.id, 'reason': reason,
+                             'image': image_meta.get('id')})
+        return super().clone_image(  # type: ignore[misc]
+            context, volume, image_location, image_meta, image_service)
+
+    def delete_volume(self, volume: typing.Any) -> None:
+        if self._image_cache_rows is not None and rows.is_ours(volume):
+            self._image_cache_evict(volume)
+            return
+        super().delete_volume(volume)  # type: ignore[misc]
+        if self._image_cache is not None:
+            self._image_cache_forget(volume.id)
+
+    def get_volume_stats(self, refresh: bool = False) -> Update:
+        # cinder-volume asks about once a minute, and after each deletion.
+        if refresh:
+            self._image_cache_reconcile_soon()
+        return super().get_volume_stats(refresh)  # type: ignore[misc]
+
+    # What a class says of its driver.
+
+    def _image_cache_obstacle(self, volume: typing.Any,
+                              image_meta: dict[str, typing.Any]
+                              ) -> typing.Optional[str]:
+        """Why the service cannot make this volume as the driver would."""
+        if image_meta.get('container_format') == 'compressed':
+            return 'its image is compressed'
+        properties = image_meta.get('properties') or {}
+        if (CONF.verify_glance_signatures != 'disabled' and
+                any(name.startswith('img_signature') for name in properties)):
+            return 'its image is signed, and Cinder verifies signatures'
+        if volume.encryption_key_id is not None:
+            return 'it is encrypted'
+        return None
+
+    def _image_cache_finish(self, volume: typing.Any,
+                            answer: client.Answer) -> Update:
+        """What the driver's create_volume does beside the object itself.
+
+        Returns the model update. Whatever it raises makes the volume go
+        Cinder's own way.
+        """
+        return {}
+
+    # The rest is ours alone.
+
+    @property
+    def _image_cache_backend(self) -> str:
+        return self.configuration.config_group
+
+    def _image_cache_take_over(self) -> None:
+        # cinder-volume reads this after it has made the driver. Beside ours
+        # the stock cache would keep a second copy of an image each time a
+        # volume goes Cinder's own way.
+        if self.configuration.safe_get('image_volume_cache_enabled'):
+            CONF.set_override('image_volume_cache_enabled', False,
+                              group=self._image_cache_backend)
+            LOG.info('[%s] image-volumes are kept by cinder-image-cache',
+                     self._image_cache_backend)
+
+    def _image_cache_create(self, context: typing.Any, volume: typing.Any,
+                            image_meta: dict[str, typing.Any]) -> Update:
+        try:
+            obstacle = self._image_cache_obstacle(volume, image_meta)
+        except Exception as error:
+            obstacle = repr(error)
+        if obstacle is not None:
+            raise NotNow(obstacle)
+        fault: typing.Optional[client.Answer] = None
+        try:
+            answer = self._image_cache_ask(context, volume, image_meta)
+            if answer.status == 200:
+                update = self._image_cache_finish(volume, answer)
+                LOG.info('Volume %(volume)s of image %(image)s is made by '
+                         'cinder-image-cache: %(outcome)s in %(ms)s ms',
+                         {'volume': volume.id, 'image': image_meta['id'],
+                          'outcome': answer.body.get('outcome'),
+                          'ms': answer.body.get('elapsed_ms')})
+                self._image_cache_after(volume, answer)
+                return update
+            reason = answer.reason
+            if answer.error.get('fallback') is False:
+                fault = answer
+        except client.Unreachable as error:
+            raise NotNow(error)
+        except Exception as error:
+            reason = str(error) or repr(error)
+        if fault is not None:
+            self._image_cache_refuse(context, volume, image_meta['id'], fault)
+        self._image_cache_call_off(volume)
+        raise NotNow(reason)
+
+    def _image_cache_ask(self, context: typing.Any, volume: typing.Any,
+                         image_meta: dict[str, typing.Any]) -> client.Answer:
+        headers = {}
+        request_id = getattr(context, 'global_id', None) or context.request_id
+        if request_id:
+            headers['X-Openstack-Request-Id'] = request_id
+        # The user's own: the roles in this context are cinder-volume's.
+        if context.auth_token:
+            headers['X-Auth-Token'] = context.auth_token
+        body = {'backend': self._image_cache_backend,
+                'name': volume.name,
+                'size_gb': volume.size,
+                'image_id': image_meta['id'],
+                'project_id': volume.project_id,
+                'user_id': volume.user_id}
+        if volume.volume_type is not None:
+            body['volume_type'] = volume.volume_type.name
+        if volume.display_name:
+            body['display_name'] = volume.display_name[:255]
+        assert self._image_cache is not None
+        answer = self._image_cache.create(
+            volume.id, body, headers, self.configuration.image_cache_deadline)
+        if answer.status == 200 and (
+                answer.body.get('volume_id') != volume.id or
+                answer.body.get('size_gb') != volume.size):
+            raise client.Lost('it speaks of another volume')
+        return answer
+
+    def _image_cache_refuse(self, context: typing.Any, volume: typing.Any,
+                            image_id: str, answer: client.Answer) -> None:
+        """The image is at fault: a second try by Cinder must not be."""
+        reason = str(answer.error.get('message', ''))
+        prefix = 'Image %s is unacceptable: ' % image_id
+        if reason.startswith(prefix):
+            reason = reason[len(prefix):]
+        error = exception.ImageUnacceptable(image_id=image_id, reason=reason)
+        detail = message_field.Detail.UNKNOWN_ERROR
+        if "doesn't fit" in reason:
+            detail = message_field.Detail.NOT_ENOUGH_SPACE_FOR_IMAGE
+        try:
+            # Cinder writes none for what clone_image raises.
+            message_api.API().create(
+                context, message_field.Action.COPY_IMAGE_TO_VOLUME,
+                resource_uuid=volume.id, detail=detail, exception=error)
+        except Exception:
+            LOG.exception('No message of volume %s for its user', volume.id)
+        raise error
+
+    def _image_cache_call_off(self, volume: typing.Any) -> None:
+        """After this, nothing of the service is in this volume's way."""
+        try:
+            reason = self._image_cache_delete(volume.id)
+        except Exception as error:
+            reason = str(error) or repr(error)
+        if reason is None:
+            return
+        # It may be hung, or dead and about to start again and tidy up, and
+        # would then write or delete under the name it was given. Cinder's
+        # own volume gets another: to every driver the name is made of
+        # name_id, as it is after a migration.
+        self._image_cache_calls_off.add(volume.id)
+        old_name = volume.name
+        volume.name_id = str(uuid.uuid4())
+        LOG.warning('Volume %(volume)s is stored as %(new)s: '
+                    'cinder-image-cache did not confirm that it has let go '
+                    'of %(old)s (%(reason)s)',
+                    {'volume': volume.id, 'new': volume.name,
+                     'old': old_name, 'reason': reason})
+        try:
+            volume.save()
+        except Exception:
+            # Cinder saves the volume again before it is finished.
+            LOG.exception('The new name of volume %s is not saved yet',
+                          volume.id)
+
+    def _image_cache_delete(self, volume_id: str,
+                            timeout_s: typing.Optional[float] = None
+                            ) -> typing.Optional[str]:
+        """None once the service has confirmed; else why it has not."""
+        assert self._image_cache is not None
+        answer = self._image_cache.call(
+            'DELETE', '/v1/hook/volumes/' + volume_id, timeout_s=timeout_s)
+        if answer.status == 204:
+            self._image_cache_calls_off.discard(volume_id)
+            return None
+        return answer.reason
+
+    def _image_cache_forget(self, volume_id: str) -> None:
+        """The backend's object is gone; so shall be what is known of it."""
+        try:
+            reason = self._image_cache_delete(volume_id, ASIDE_SECONDS)
+        except Exception as error:
+            reason = str(error) or repr(error)
+        if reason is not None:
+            LOG.info('cinder-image-cache does not know yet that volume '
+                     '%(volume)s is deleted: %(reason)s',
+                     {'volume': volume_id, 'reason': reason})
+            self._image_cache_calls_off.add(volume_id)
+
+    def _image_cache_evict(self, volume: typing.Any) -> None:
+        """An image-volume that is deleted through Cinder."""
+        assert self._image_cache_rows is not None
+        try:
+            known = self._image_cache_rows.evict(volume.id)
+        except Exception as error:
+            LOG.error('Image-volume %(volume)s cannot be evicted now; delete '
+                      'it again later: %(error)s',
+                      {'volume': volume.id, 'error': error})
+            # The one failure after which Cinder leaves it `available`.
+            raise exception.VolumeIsBusy(volume_name=volume.name)
+        if not known:
+            super().delete_volume(volume)  # type: ignore[misc]
+
+    def _image_cache_after(self, volume: typing.Any,
+                           answer: client.Answer) -> None:
+        assert self._image_cache_rows is not None
+        self._image_cache_rows.volume_type_id = volume.volume_type_id
+        if (answer.body.get('outcome') != 'hit' or time.monotonic() >
+                self._image_cache_reconciled_at + HIT_RECONCILE_SECONDS):
+            self._image_cache_reconcile_soon()
+
+    def _image_cache_reconcile_soon(self) -> None:
+        """Beside the way: a create does not wait for it."""
+        if self._image_cache_rows is None:
+            return
+        self._image_cache_reconcile_again = True
+        if self._image_cache_reconciling.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._image_cache_reconcile,
+                                 name='image-cache-rows',
+                                 daemon=True).start()
+            except Exception:
+                self._image_cache_reconciling.release()
+                LOG.exception('Rows of image-volumes are not looked at now')
+
+    def _image_cache_reconcile(self) -> None:
+        while True:
+            try:
+                self._image_cache_reconcile_again = False
+                self._image_cache_reconciled_at = time.monotonic()
+                self._image_cache_reconcile_once()
+            finally:
+                self._image_cache_reconciling.release()
+            # Asked for meanwhile, perhaps after we had looked.
+            if not (self._image_cache_reconcile_again and
+                    self._image_cache_reconciling.acquire(blocking=False)):
+                return
+
+    def _image_cache_reconcile_once(self) -> None:
+        assert self._image_cache_rows is not None
+        try:
+            for volume_id in list(self._image_cache_calls_off):
+                self._image_cache_delete(volume_id, ASIDE_SECONDS)
+            self._image_cache_rows.reconcile()
+        except (client.Unreachable, client.Lost) as error:
+            LOG.warning('[%(backend)s] cinder-image-cache cannot be asked '
+                        'for its image-volumes: %(error)s',
+                        {'backend': self._image_cache_backend,
+                         'error': error})
+        except Exception:
+            LOG.exception('[%s] the rows of image-volumes could not be '
+                          'brought up to date', self._image_cache_backend)

@@ -1,0 +1,231 @@
+"""Image-volumes as Cinder sees them.
+
+Each image-volume of the service is a row of the internal tenant in Cinder's
+database, with the same id and so the same name on the backend, counted in
+that tenant's quota. The service makes and evicts image-volumes as it sees
+fit; this module brings the rows after it, and it after rows that were
+deleted.
+
+What is read first decides what may be concluded. Rows are read before the
+service is asked: a row that the answer does not have was evicted, since ids
+are never used again. An image-volume without a row has not got one yet,
+unless Cinder remembers a deleted row of this id: then it was deleted through
+Cinder and is to go.
+
+One Rows per driver; reconcile() runs once at a time.
+"""
+
+import threading
+import typing
+
+from oslo_config import cfg
+from oslo_db import exception as db_exception
+from oslo_log import log as logging
+from oslo_utils import timeutils
+
+from cinder import context as cinder_context
+from cinder import db
+from cinder import exception
+from cinder import objects
+from cinder import quota
+from cinder.volume import volume_types
+from cinder.volume import volume_utils
+
+from cinder_image_cache import client
+
+LOG = logging.getLogger(__name__)
+CONF = cfg.CONF
+QUOTAS = quota.QUOTAS
+
+# Admin metadata by which a row is known as ours; the value is the backend.
+MARK = 'image_cache_backend'
+# Who marked it so is gone: Cinder deletes a volume in less.
+DELETING_SECONDS = 900
+
+ImageVolume = dict[str, typing.Any]
+Remove = typing.Callable[[typing.Any], None]
+
+
+def is_ours(volume: typing.Any) -> bool:
+    """That a volume is the row of an image-volume of the service."""
+    if volume.project_id != CONF.cinder_internal_tenant_project_id:
+        return False
+    with volume.obj_as_admin():
+        return MARK in (volume.admin_metadata or {})
+
+
+class Rows:
+    """`remove` takes what is left of a volume off the backend."""
+
+    def __init__(self, hook: client.HookClient, backend: str, host: str,
+                 cluster_name: typing.Optional[str], pool: str,
+                 remove: Remove) -> None:
+        self._hook = hook
+        self._backend = backend
+        self._host = host
+        self._cluster_name = cluster_name
+        self._pool = pool
+        self._remove = remove
+        self._lock = threading.Lock()
+        # Of the last volume made here: the type that rows get.
+        self.volume_type_id: typing.Optional[str] = None
+
+    def reconcile(self) -> None:
+        """Raises what the database or the service raises."""
+        with self._lock:
+            context = cinder_context.get_internal_tenant_context()
+            if context is None:
+                return  # the service keeps no image-volumes then, either
+            rows = {row.id: row
+                    for row in objects.VolumeList.get_all_by_host(
+                        context, self._host,
+                        filters={'project_id': context.project_id})
+                    if row.admin_metadata.get(MARK) == self._backend}
+            there = {one['id']: one for one in self._list()}
+            for volume_id, row in rows.items():
+                if volume_id not in there:
+                    self._drop_row(context, row)
+            for volume_id, image_volume in there.items():
+                if (volume_id not in rows and
+                        image_volume.get('state') == 'ready'):
+                    self._add_row(context, image_volume, there, rows)
+
+    def evict(self, volume_id: str) -> bool:
+        """False if the service does not know it. Raises if it is not gone."""
+        answer = self._hook.call('DELETE',
+                                 '/v1/hook/image-volumes/' + volume_id)
+        if answer.status in (204, 404):
+            return answer.status == 204
+        raise client.Lost(answer.reason)
+
+    def _list(self) -> list[ImageVolume]:
+        answer = self._hook.call(
+            'GET', '/v1/hook/image-volumes?backend=' + self._backend)
+        listed = answer.body.get('image_volumes')
+        if answer.status != 200 or not isinstance(listed, list):
+            raise client.Lost(answer.reason)
+        return listed
+
+    def _add_row(self, context: typing.Any, image_volume: ImageVolume,
+                 there: dict[str, ImageVolume],
+                 rows: dict[str, typing.Any]) -> None:
+        volume_id = image_volume['id']
+        if self._was_deleted(context, volume_id):
+            self.evict(volume_id)
+            return
+        type_id = (self.volume_type_id or
+                   volume_types.get_default_volume_type()['id'])
+        deltas = self._deltas(context, image_volume['size_gb'], type_id)
+        reservations = self._reserve(context, deltas, image_volume, there,
+                                     rows)
+        if reservations is None:
+            return
+        try:
+            rows[volume_id] = self._insert(context, image_volume, type_id)
+        except Exception as error:
+            QUOTAS.rollback(context, reservations)
+            if not isinstance(error, db_exception.DBDuplicateEntry):
+                raise
+            return  # another process of this host: it counts it
+        QUOTAS.commit(context, reservations)
+        LOG.info('Image-volume %(volume)s of image %(image)s has a row',
+                 {'volume': volume_id, 'image': image_volume['image_id']})
+
+    def _reserve(self, context: typing.Any, deltas: dict[str, int],
+                 image_volume: ImageVolume, there: dict[str, ImageVolume],
+                 rows: dict[str, typing.Any]) -> typing.Any:
+        """Lets older image-volumes go until the quota takes this one."""
+        while True:
+            try:
+                return QUOTAS.reserve(context, **deltas)
+            except exception.OverQuota as error:
+                older = [one for one in there.values()
+                         if one['id'] in rows and not one.get('pinned')]
+                victim = min(older, default=image_volume,
+                             key=lambda one: one.get('last_used') or '')
+                LOG.warning(
+                    'Image-volume %(victim)s is evicted: the quota of the '
+                    'internal tenant %(project)s does not take %(volume)s '
+                    'beside it (%(overs)s)',
+                    {'victim': victim['id'], 'project': context.project_id,
+                     'volume': image_volume['id'],
+                     'overs': error.kwargs.get('overs')})
+                self.evict(victim['id'])
+                if victim is image_volume:
+                    return None
+                self._drop_row(context, rows.pop(victim['id']))
+
+    def _insert(self, context: typing.Any, image_volume: ImageVolume,
+                type_id: str) -> typing.Any:
+        admin_metadata = {'readonly': 'True', MARK: self._backend}
+        location = image_volume.get('provider_location')
+        if location:
+            admin_metadata['format'] = 'raw'  # as Cinder's file drivers do
+        cluster = self._cluster_name
+        now = timeutils.utcnow()
+        # Not through objects.Volume.create(), which takes no id.
+        db.volume_create(context, {
+            'id': image_volume['id'],
+            'size': image_volume['size_gb'],
+            'project_id': context.project_id,
+            'user_id': context.user_id,
+            'host': volume_utils.append_host(self._host, self._pool),
+            'cluster_name': (volume_utils.append_host(cluster, self._pool)
+                             if cluster else None),
+            'service_uuid': self._service_uuid(context),
+            'availability_zone': CONF.storage_availability_zone,
+            'display_name': 'image-%s' % image_volume['image_id'],
+            'display_description': 'Kept by cinder-image-cache.',
+            'volume_type_id': type_id,
+            'provider_location': location,
+            'status': 'available',
+            'attach_status': 'detached',
+            'bootable': False,
+            'multiattach': False,
+            'use_quota': True,
+            'scheduled_at': now,
+            'launched_at': now,
+            'admin_metadata': admin_metadata,
+        })
+        return objects.Volume.get_by_id(context, image_volume['id'])
+
+    def _drop_row(self, context: typing.Any, row: typing.Any) -> None:
+        """Of an image-volume that the service does not have."""
+        states = ['available', 'error', 'error_deleting']
+        if (row.status == 'deleting' and row.updated_at and
+                timeutils.is_older_than(row.updated_at.replace(tzinfo=None),
+                                        DELETING_SECONDS)):
+            states.append('deleting')
+        if not row.conditional_update({'status': 'deleting'},
+                                      {'status': states}):
+            return  # attached, or Cinder is at it
+        self._remove(row)  # where the service has lost its catalog
+        reservations = QUOTAS.reserve(
+            context, **{resource: -delta for resource, delta in self._deltas(
+                context, row.size, row.volume_type_id).items()})
+        row.destroy()
+        QUOTAS.commit(context, reservations)
+        LOG.info('Image-volume %s is evicted, and so is its row', row.id)
+
+    @staticmethod
+    def _deltas(context: typing.Any, size_gb: int,
+                type_id: str) -> dict[str, int]:
+        deltas = {'volumes': 1, 'gigabytes': size_gb}
+        QUOTAS.add_volume_type_opts(context, deltas, type_id)
+        return deltas
+
+    @staticmethod
+    def _was_deleted(context: typing.Any, volume_id: str) -> bool:
+        try:
+            objects.Volume.get_by_id(context.elevated(read_deleted='only'),
+                                     volume_id)
+        except exception.VolumeNotFound:
+            return False
+        return True
+
+    def _service_uuid(self, context: typing.Any) -> typing.Optional[str]:
+        try:
+            return objects.Service.get_by_args(context, self._host,
+                                               'cinder-volume').uuid
+        except exception.NotFound:
+            return None

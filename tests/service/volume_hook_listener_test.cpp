@@ -1,0 +1,71 @@
+// hook_bind: the door for cinder-volume alone, and what it says of image-volumes.
+#include "service/volumes.hpp"
+
+namespace imagecache::test {
+namespace {
+
+HttpAnswer at_hook(Daemon& daemon, std::string_view method, std::string_view target, const json& body = {}) {
+  return http(daemon.service->hook_port(), method, target,
+              {"Content-Type: application/json", "X-Auth-Token: a-users-token:not-read"},
+              body.is_null() ? "" : body.dump());
+}
+json create_body(const std::string& id, const std::string& image) {
+  return {{"backend", "file1"}, {"name", "volume-" + id}, {"size_gb", 1}, {"image_id", image}, {"project_id", "blue"}};
+}
+json listed(Daemon& daemon, std::string_view query = "?backend=file1") {
+  return parsed(at_hook(daemon, "GET", "/v1/hook/image-volumes" + std::string(query)))["image_volumes"];
+}
+
+TEST(HookListener, ServesTheHookAndNothingElse) {
+  Daemon daemon({.service = "hook_bind = 127.0.0.1:0\n"});
+  const auto image = add_image(daemon, sparse_disk());
+  const std::string id = base::new_uuid();
+  EXPECT_EQ(at_hook(daemon, "PUT", "/v1/hook/volumes/" + id, create_body(id, image)).status, 200);
+  daemon.origin.script(image, [](ImageScript& s) { s.describe.tokens["a-users-token:not-read"] = 403; });
+  const auto denied = at_hook(daemon, "PUT", "/v1/hook/volumes/" + base::new_uuid(), create_body(id, image));
+  EXPECT_EQ(denied.status, 403) << "the user's token is what the origin is asked with: " << denied.body;
+  EXPECT_EQ(at_hook(daemon, "GET", "/healthcheck").status, 200);
+  for (const auto* other : {"/v3/", "/v3/blue/volumes", "/v1/status", "/v1/image-volumes"})
+    EXPECT_EQ(at_hook(daemon, "GET", other).status, 404) << other;
+}
+
+TEST(HookListener, UsersTokensDoNotOpenTheHookBesideTheVolumeApi) {
+  Daemon daemon({.service = "hook_bind = 127.0.0.1:0\n[keystone_authtoken]\nauth_url = http://127.0.0.1:1\n"
+                            "username = u\npassword = p\nuser_domain_name = d\nproject_name = p\n"
+                            "project_domain_name = d\n",
+                 .defaults = "auth_strategy = keystone\n"});
+  const auto image = add_image(daemon, sparse_disk());
+  const std::string id = base::new_uuid();
+  EXPECT_EQ(hook(daemon, "PUT", id, create_body(id, image)).status, 401);
+  EXPECT_EQ(hook(daemon, "DELETE", id).status, 401);
+  EXPECT_EQ(at_hook(daemon, "PUT", "/v1/hook/volumes/" + id, create_body(id, image)).status, 200);
+}
+
+TEST(HookListener, ListsImageVolumesAndLetsThemGo) {
+  Daemon daemon({.service = "hook_bind = 127.0.0.1:0\n"});
+  const auto image = add_image(daemon, sparse_disk());
+  EXPECT_TRUE(listed(daemon).empty());
+  const std::string id = base::new_uuid();
+  ASSERT_EQ(at_hook(daemon, "PUT", "/v1/hook/volumes/" + id, create_body(id, image)).status, 200);
+  const json all = listed(daemon);
+  ASSERT_EQ(all.size(), 1U) << all.dump();
+  const std::string image_volume = all[0]["id"];
+  EXPECT_EQ(all[0]["name"], "volume-" + image_volume) << "Cinder's row has this id, and so this name";
+  EXPECT_EQ(all[0]["image_id"], image);
+  EXPECT_EQ(all[0]["state"], "ready");
+  EXPECT_EQ(all[0]["size_gb"], 1);
+  EXPECT_EQ(listed(daemon, ""), all);
+  EXPECT_EQ(at_hook(daemon, "GET", "/v1/hook/image-volumes?backend=other").status, 404)
+      << "an empty list would make Cinder drop its rows";
+
+  const std::string target = "/v1/hook/image-volumes/" + image_volume;
+  EXPECT_EQ(at_hook(daemon, "DELETE", target).status, 204);
+  expect_no_image_volume(daemon);
+  EXPECT_EQ(at_hook(daemon, "DELETE", target).status, 404);
+  EXPECT_EQ(at_hook(daemon, "DELETE", "/v1/hook/image-volumes/" + id).status, 404) << "a user's volume is none";
+  EXPECT_EQ(at_hook(daemon, "DELETE", "/v1/hook/image-volumes/what").status, 400);
+  EXPECT_TRUE(std::filesystem::exists(daemon.volume_file(id)));
+}
+
+}  // namespace
+}  // namespace imagecache::test
