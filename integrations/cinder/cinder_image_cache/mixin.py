@@ -47,8 +47,14 @@ class NotNow(Exception):
     """The volume goes Cinder's own way; the text says why."""
 
 
-class ImageCacheMixin:
-    # Of Cinder's driver, for the type checker alone.
+if typing.TYPE_CHECKING:
+    _StockDriver = typing.Any
+else:
+    _StockDriver = object
+
+
+class ImageCacheMixin(_StockDriver):
+    # Of Cinder's driver.
     configuration: typing.Any
     host: str
     cluster_name: typing.Optional[str]
@@ -80,7 +86,7 @@ class ImageCacheMixin:
             self.cluster_name,
             self.configuration.safe_get('volume_backend_name') or
             self._image_cache_backend,
-            super().delete_volume)  # type: ignore[misc]
+            super().delete_volume)
 
     @classmethod
     def get_driver_options(cls) -> list[typing.Any]:
@@ -101,14 +107,14 @@ class ImageCacheMixin:
                             'Cinder itself: %(reason)s',
                             {'volume': volume.id, 'reason': reason,
                              'image': image_meta.get('id')})
-        return super().clone_image(  # type: ignore[misc]
+        return super().clone_image(
             context, volume, image_location, image_meta, image_service)
 
     def delete_volume(self, volume: typing.Any) -> None:
         if self._image_cache_rows is not None and rows.is_ours(volume):
             self._image_cache_evict(volume)
             return
-        super().delete_volume(volume)  # type: ignore[misc]
+        super().delete_volume(volume)
         if self._image_cache is not None:
             self._image_cache_forget(volume.id)
 
@@ -116,7 +122,7 @@ class ImageCacheMixin:
         # cinder-volume asks about once a minute, and after each deletion.
         if refresh:
             self._image_cache_reconcile_soon()
-        return super().get_volume_stats(refresh)  # type: ignore[misc]
+        return super().get_volume_stats(refresh)
 
     # What a class says of its driver.
 
@@ -302,7 +308,7 @@ class ImageCacheMixin:
             # The one failure after which Cinder leaves it `available`.
             raise exception.VolumeIsBusy(volume_name=volume.name)
         if not known:
-            super().delete_volume(volume)  # type: ignore[misc]
+            super().delete_volume(volume)
 
     def _image_cache_after(self, volume: typing.Any,
                            answer: client.Answer) -> None:

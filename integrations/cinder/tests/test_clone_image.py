@@ -95,7 +95,8 @@ class CloneImage(HookCase):
         self.assertEqual('volume-' + self.volume.id, self.volume.name)
 
     def test_every_broken_answer(self):
-        whole = b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"volume_id": 1}'
+        whole = (b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n'
+                 b'{"volume_id": 1}')
         for name, answer in {
                 'closes': b'', 'garbage': b'\0\xff' * 300, 'head': whole[:20],
                 'body cut off': whole, 'html': http(500, b'<html>no</html>'),
