@@ -250,10 +250,10 @@ class Rig:
 
     # Ours.
 
-    def daemon(self, origin_url, volumes=None, home=None, images=None, service=(), ready="status"):
+    def daemon(self, origin_url, volumes=None, home=None, images=None, service=(), common=(), ready="status"):
         """A daemon with empty caches, in `home` or a folder of its own, or on the image cache directory `images`.
 
-        `service` are more lines for [image_cache_service]. It is awaited until it listens for `ready`: status or image.
+        `service` are more lines for [image_cache_service], `common` for [DEFAULT]. It is awaited until it listens for `ready`: status or image.
         """
         home = home or self.folder("daemon")
         images = images or home / "images"
@@ -267,7 +267,7 @@ class Rig:
             f"image_cache_dir = {images}", f"image_conversion_dir = {home}/conversion",
             "image_cache_max_size = 21474836480", f"log_file = {home}/log",
             "cinder_internal_tenant_project_id = internal", "cinder_internal_tenant_user_id = internal-user",
-            "quota_volumes = -1", "quota_gigabytes = -1",
+            "quota_volumes = -1", "quota_gigabytes = -1", *common,
             "[image_cache_service]", *(f"{name} = 127.0.0.1:{port}" for name, port in zip(names, ports)),
             f"origin = {origin_url}", f"state_path = {home}/state", "drain_timeout = 2", *service,
             f"[{BACKEND}]", "volume_driver = file", f"volume_backend_name = {BACKEND}", f"file_volume_dir = {volumes}",

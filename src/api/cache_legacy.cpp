@@ -44,6 +44,9 @@ CacheManagement::Answer CacheManagement::answer_legacy(Call& call, std::string p
   if (!options_.enabled) co_return disabled(call);
   const LegacyPath asked = parse(path);
   if (call.exchange.method() == "GET") {
+    if (const auto known = co_await cache_.wait_loaded(); !known) {
+      co_return glance_error(known.error(), call.exchange, call.who);
+    }
     co_await catch_up(call);
     auto read = [&cache = cache_, all = asked.list == cached]() -> Result<Json> {
       return all ? Json{{"cached_images", cached_images_view(cache)}} : Json{{"queued_images", cache.queued()}};

@@ -163,6 +163,9 @@ base::Task<void> CacheManagement::catch_up(const Call& call) {
 }
 
 CacheManagement::Answer CacheManagement::list(Call& call) {
+  if (const auto known = co_await cache_.wait_loaded(); !known) {
+    co_return glance_error(known.error(), call.exchange, call.who);  // half a list would be taken for all
+  }
   co_await catch_up(call);
   // Both read what the cache holds in memory, but for the queue, which is a directory.
   auto read = [&cache = cache_]() -> Result<std::pair<Json, std::vector<std::string>>> {
@@ -209,8 +212,8 @@ CacheManagement::Answer CacheManagement::queue(Call& call, std::string id) {
   co_return glance_empty(202, call.who);
 }
 
-bool CacheManagement::is_known(const std::string& id) const {
-  if (cache_.is_cached(id)) return true;
+bool CacheManagement::is_known(const std::string& id) {
+  if (cache_.look_for(id)) return true;
   const auto queued = cache_.queued();
   return std::ranges::find(queued, id) != queued.end();
 }

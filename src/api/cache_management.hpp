@@ -51,7 +51,7 @@ class CacheManagement {
   Answer clear(Call& call);
   Answer queue(Call& call, std::string id);
   Answer remove(Call& call, std::string id);
-  bool is_known(const std::string& id) const;
+  bool is_known(const std::string& id);
   http::Response forbidden(const Call& call, std::string_view policy) const;
   http::Response disabled(const Call& call) const;
 

@@ -78,6 +78,7 @@ base::Task<Reply> list(Call& call) {
   }
   std::string marker;
   if (const auto asked = call.query.find("marker"); asked != call.query.end()) marker = asked->second;
+  if (const auto known = co_await call.api.images->wait_loaded(); !known) co_return management_error(known.error());
   // The queue is a directory, so this is work for the pool.
   auto read = [&images = *call.api.images, marker, limit]() -> Result<Json> { return page_of(images, marker, limit); };
   auto page = co_await base::offload(call.api.pool, read);

@@ -101,6 +101,10 @@ std::string image_cache_table(const ApiContext& api, const Json& status) {
   const Json& cache = status["image_cache"];
   std::string html = fmt::format("<h2>Image cache: {} of {}, {} files</h2>", shown_bytes(cache["size_bytes"]),
                                  shown_bytes(cache["max_size_bytes"]), shown_text(cache["files"]));
+  if (const Json& loading = cache["loading"]; !loading.is_null()) {
+    return html + fmt::format("<p>still reading what is there: {} files seen, {} images read</p>\n",
+                              shown_text(loading["files_seen"]), shown_text(loading["images_read"]));
+  }
   if (api.counters.image_cache_files > max_files_listed) return html + "<p class=none>too many to list here</p>\n";
   const auto all = api.images->list();
   std::vector<image_cache::CachedImage> shown(std::min(all.size(), rows_shown));

@@ -91,6 +91,7 @@ image_cache::Options image_cache_options(const config::Config& config) {
   options.stall_time = config.get_seconds(common, "image_cache_stall_time");
   options.free_space_floor_bytes = config.get_unsigned(own, "free_space_floor");
   options.flush_interval = ms(config, "hit_flush_interval");
+  options.load_wait = ms(config, "image_cache_load_wait");
   options.clean_interval = ms(config, "clean_interval");
   options.begin_timeout = ms(config, "fill_wait_timeout");
   options.fill_attempts = small(config, own, "fill_attempts");

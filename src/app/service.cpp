@@ -39,6 +39,7 @@ struct Service::Parts {
   std::unique_ptr<base::BlockingPool> read_pool;
   std::unique_ptr<base::BlockingPool> fill_pool;
   std::unique_ptr<base::BlockingPool> digest_pool;
+  std::unique_ptr<base::BlockingPool> load_pool;
   std::unique_ptr<origin::Origin> origin;
   std::unique_ptr<catalog::Catalog> catalog;
   std::unique_ptr<Identities> identities;
@@ -61,8 +62,9 @@ struct Service::Parts {
   // Tasks; then the Tasks, before anything that they refer to.
   ~Parts() {
     if (io) io->stop();
-    volumes.reset();  // with the drivers' threads
-    for (auto* threads : {&fill_pool, &digest_pool, &read_pool, &image_pool, &pool}) threads->reset();
+    if (images) images->end_fills();  // a start that failed is not to wait for the load
+    volumes.reset();                  // with the drivers' threads
+    for (auto* threads : {&load_pool, &fill_pool, &digest_pool, &read_pool, &image_pool, &pool}) threads->reset();
     io.reset();
   }
 
@@ -94,12 +96,13 @@ Result<void> Service::Parts::start(const config::Config& config, const Inherited
       base::BlockingPool::Options{.name = "fill", .threads = fills, .queue_limit = 1024});
   digest_pool = std::make_unique<base::BlockingPool>(
       base::BlockingPool::Options{.name = "digest", .threads = fills, .queue_limit = 1024});
+  load_pool = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "load"});
 
   IMAGECACHE_TRY(origin, make_origin(config));
   IMAGECACHE_TRY(catalog, catalog::open_sqlite_catalog(state_path + "/catalog.sqlite", quota_defaults(config), clock));
   images = std::make_unique<image_cache::ImageCache>(image_cache_options(config), *origin, *image_pool, *fill_pool,
                                                      *digest_pool, clock, counters);
-  IMAGECACHE_CHECK(images->recover());
+  IMAGECACHE_CHECK(images->recover_in_background(*load_pool));
 
   const auto volume_options = volume_cache_options(config);
   IMAGECACHE_CHECK(base::make_directories(volume_options.convert.conversion_dir));

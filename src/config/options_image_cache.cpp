@@ -131,6 +131,16 @@ constexpr auto table = std::to_array<Option>({
      .max = 3600,
      .help = "How often hits and times of last use are written down."},
     {.section = own_section,
+     .name = "image_cache_load_wait",
+     .type = integer,
+     .default_text = "10",
+     .unit = "seconds",
+     .min = 0,
+     .max = 3600,
+     .help =
+         "After a start with very many image files, how long a request that depends on all of them waits until they "
+         "are known: a list, and the download of an image that is not cached, which is then passed through."},
+    {.section = own_section,
      .name = "clean_interval",
      .type = integer,
      .default_text = "300",

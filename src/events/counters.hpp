@@ -49,6 +49,7 @@ struct Counters {
   Counter http_tls_failures, http_timeouts;
   // Gauges.
   Counter http_connections, fills_in_flight, image_cache_bytes, image_cache_reserved_bytes, image_cache_files;
+  Counter image_cache_loading;  // 1 while the directory is still being read after a start
   Counter image_cache_limit_bytes, image_cache_pinned_files, prefetch_queue_length, fill_last_bytes_per_s;
 };
 

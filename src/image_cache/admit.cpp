@@ -21,6 +21,7 @@ void ImageCache::Impl::ask(const std::shared_ptr<Admissions::Question>& question
   const auto stop = stop_source.get_token();
   const auto describe = [this, question, context, stop] {
     if (!stop.stop_requested()) {
+      meet(question->key().image_id);
       admissions.described(question, origin.describe(question->key().image_id, context, stop));
     }
     jobs.end();

@@ -41,6 +41,7 @@ base::Task<bool> ImageCache::Impl::pause(std::chrono::milliseconds time) {
 
 base::Task<void> ImageCache::Impl::flush_loop() {
   std::string last_problem;
+  if (!co_await loaded_at_last()) co_return;
   while (co_await pause(options.flush_interval)) {
     auto work = [this] { return flush_now(); };
     note(last_problem, co_await base::offload(pool, work), "writing what was used");
@@ -49,6 +50,7 @@ base::Task<void> ImageCache::Impl::flush_loop() {
 
 base::Task<void> ImageCache::Impl::clean_loop() {
   std::string last_problem;
+  if (!co_await loaded_at_last()) co_return;
   while (co_await pause(options.clean_interval)) {
     auto work = [this]() -> Result<void> {
       IMAGECACHE_CHECK(clean_now());
@@ -60,6 +62,7 @@ base::Task<void> ImageCache::Impl::clean_loop() {
 
 base::Task<void> ImageCache::Impl::prune_loop() {
   std::string last_problem;
+  if (!co_await loaded_at_last()) co_return;
   while (co_await pause(options.prune_interval)) {
     auto work = [this] { return prune_in_background(); };
     note(last_problem, co_await base::offload(pool, work), "making room ahead");
@@ -71,6 +74,7 @@ void ImageCache::end_fills() {
   impl_->stopping = true;
   impl_->stop_source.request_stop();
   for (auto& [id, fill] : impl_->fills) fill->request_stop();
+  impl_->load_ended.notify();
   impl_->admissions.give_up({Errc::unavailable, "the image cache is stopping"});
 }
 

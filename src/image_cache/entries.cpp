@@ -26,7 +26,7 @@ void Entries::leave_lines(Slot slot, bool evicted) {
 
 Slot Entries::free_slot() {
   if (free_slots_.empty()) {
-    by_slot_.push_back(end_);
+    by_slot_.emplace_back();
     return static_cast<Slot>(by_slot_.size() - 1);
   }
   const Slot slot = free_slots_.back();
@@ -57,7 +57,7 @@ void Entries::load(std::vector<IndexRow> rows) {
   for (Slot slot = 0; slot < in_order.size(); ++slot) slot_of_row[in_order[slot].second] = slot;
   in_order = {};
 
-  by_slot_.resize(rows.size(), end_);
+  by_slot_.resize(rows.size());
   slots_.reserve(rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
     IndexRow& row = rows[i];
@@ -81,26 +81,30 @@ void Entries::put(const std::string& id, Entry entry, bool has_row) {
   if (!has_row) to_put_.insert(id);
 }
 
-Entries::Map::iterator Entries::place_of(std::string_view id) const {
+const Entries::Map::iterator* Entries::place_of(std::string_view id) const {
   const auto slot = slots_.find(id, [&](Slot candidate) { return by_slot_[candidate]->first == id; });
-  return slot ? by_slot_[*slot] : end_;
+  return slot ? &by_slot_[*slot] : nullptr;
 }
 
 const Entry* Entries::find(std::string_view id) const {
-  const auto found = place_of(id);
-  return found == entries_.end() ? nullptr : &found->second;
+  const auto* place = place_of(id);
+  return place ? &(*place)->second : nullptr;
+}
+
+Entry* Entries::entry_of(std::string_view id) {
+  const auto* place = place_of(id);
+  return place ? &(*place)->second : nullptr;
 }
 
 void Entries::set_verified(const std::string& id, std::optional<Verified> verified) {
-  const auto found = place_of(id);
-  if (found == entries_.end()) return;
-  found->second.verified = verified ? MaybeVerified(std::move(*verified)) : MaybeVerified();
+  Entry* entry = entry_of(id);
+  if (entry) entry->verified = verified ? MaybeVerified(std::move(*verified)) : MaybeVerified();
 }
 
 void Entries::set_size(const std::string& id, std::uint64_t size_bytes) {
-  const auto found = place_of(id);
-  if (found == entries_.end() || found->second.size_bytes == size_bytes) return;
-  Entry& entry = found->second;
+  Entry* found = entry_of(id);
+  if (!found || found->size_bytes == size_bytes) return;
+  Entry& entry = *found;
   bytes_ = bytes_ - entry.size_bytes + size_bytes;
   if (entry.pinned) pinned_bytes_ = pinned_bytes_ - entry.size_bytes + size_bytes;
   entry.size_bytes = size_bytes;
@@ -111,15 +115,16 @@ void Entries::set_size(const std::string& id, std::uint64_t size_bytes) {
 }
 
 void Entries::restamp(const Restamped& moved) {
-  const auto found = place_of(moved.image_id);
-  if (found == entries_.end() || !found->second.verified) return;
-  if (found->second.verified->stamp == moved.before) found->second.verified->stamp = moved.after;
+  Entry* entry = entry_of(moved.image_id);
+  if (!entry || !entry->verified) return;
+  if (entry->verified->stamp == moved.before) entry->verified->stamp = moved.after;
 }
 
 bool Entries::erase(const std::string& id, bool evicted) {
-  const auto found = place_of(id);
-  if (found == entries_.end()) return false;
-  const Entry& entry = found->second;
+  const auto* found = place_of(id);
+  if (!found) return false;
+  const Map::iterator place = *found;
+  const Entry& entry = place->second;
   leave_lines(entry.slot, evicted);
   if (entry.pinned) {
     --pinned_files_;
@@ -128,7 +133,7 @@ bool Entries::erase(const std::string& id, bool evicted) {
   bytes_ -= entry.size_bytes;
   slots_.erase(id, entry.slot);
   free_slots_.push_back(entry.slot);
-  entries_.erase(found);
+  entries_.erase(place);
   hits_.erase(id);
   to_put_.erase(id);
   to_remove_.insert(id);
@@ -155,16 +160,12 @@ std::optional<EvictionReason> Entries::take_eviction(const std::string& id) {
 }
 
 void Entries::touch(const std::string& id, double now) {
-  const auto found = place_of(id);
-  if (found == entries_.end()) return;
-  Entry& entry = found->second;
+  Entry* found = entry_of(id);
+  if (!found) return;
+  Entry& entry = *found;
   entry.last_accessed = std::max(entry.last_accessed, now);
   ++entry.hits;
-  if (!entry.pinned) {
-    by_last_use_.erase(entry.slot);
-    by_last_use_.push_back(0, entry.slot);
-    policy_->touch(entry.slot);
-  }
+  was_used(entry);
   auto& hits = hits_[id];
   hits.image_id = id;
   ++hits.more_hits;
@@ -172,19 +173,58 @@ void Entries::touch(const std::string& id, double now) {
 }
 
 void Entries::follow(const IndexRow& row) {
-  const auto found = place_of(row.image_id);
-  if (found == entries_.end()) return;
-  Entry& entry = found->second;
+  Entry* found = entry_of(row.image_id);
+  if (!found) return;
+  Entry& entry = *found;
   const auto unwritten = hits_.find(row.image_id);
   entry.hits = row.hits + (unwritten == hits_.end() ? 0 : unwritten->second.more_hits);
   entry.last_modified = row.last_modified;
   if (unwritten != hits_.end() && unwritten->second.last_accessed >= row.last_accessed) return;
   const bool used = row.last_accessed > entry.last_accessed;
   entry.last_accessed = row.last_accessed;
-  if (!used || entry.pinned) return;
+  if (used) was_used(entry);
+}
+
+void Entries::was_used(const Entry& entry) {
+  if (entry.pinned) return;
   by_last_use_.erase(entry.slot);
   by_last_use_.push_back(0, entry.slot);
   policy_->touch(entry.slot);
+}
+
+void Entries::take_over(Entries live) {
+  reserved_ += live.reserved_;
+  for (const auto& id : live.pins_) pin(id);
+  for (const auto& id : live.to_remove_) {
+    if (!erase(id)) to_remove_.insert(id);
+  }
+  for (auto slot = live.by_last_use_.front(0); slot; slot = live.by_last_use_.front(0)) {
+    live.by_last_use_.erase(*slot);
+    take_over(live, *live.by_slot_[*slot]);
+  }
+  for (auto& item : live.entries_) {
+    if (item.second.pinned) take_over(live, item);
+  }
+}
+
+void Entries::take_over(const Entries& live, Map::value_type& item) {
+  const auto& [id, former] = item;
+  const auto hits = live.hits_.find(id);
+  Entry* entry = entry_of(id);
+  if (entry && !live.to_put_.contains(id)) {
+    // Met on the way: what its row says of it is known only here, what the file itself says was seen there.
+    set_size(id, former.size_bytes);
+    entry->verified = former.verified;
+    if (hits != live.hits_.end()) {
+      entry->hits += hits->second.more_hits;
+      entry->last_accessed = std::max(entry->last_accessed, hits->second.last_accessed);
+      was_used(*entry);
+    }
+  } else {
+    if (entry) item.second.hits += entry->hits;
+    put(id, std::move(item.second), false);
+  }
+  if (hits != live.hits_.end()) hits_.insert(*hits);
 }
 
 void Entries::lose(const std::string& id) {
@@ -193,22 +233,23 @@ void Entries::lose(const std::string& id) {
 
 void Entries::pin(const std::string& id) {
   if (!pins_.insert(id).second) return;
-  const auto found = place_of(id);
-  if (found == entries_.end()) return;
-  leave_lines(found->second.slot, false);
-  found->second.pinned = true;
+  Entry* entry = entry_of(id);
+  if (!entry) return;
+  leave_lines(entry->slot, false);
+  entry->pinned = true;
   ++pinned_files_;
-  pinned_bytes_ += found->second.size_bytes;
+  pinned_bytes_ += entry->size_bytes;
 }
 
 void Entries::unpin(const std::string& id) {
   if (pins_.erase(id) == 0) return;
-  const auto found = place_of(id);
-  if (found == entries_.end()) return;
-  found->second.pinned = false;
+  const auto* found = place_of(id);
+  if (!found) return;
+  const Map::iterator place = *found;
+  place->second.pinned = false;
   --pinned_files_;
-  pinned_bytes_ -= found->second.size_bytes;
-  join_lines(*found);
+  pinned_bytes_ -= place->second.size_bytes;
+  join_lines(*place);
 }
 
 std::vector<std::string> Entries::ids() const {
@@ -233,7 +274,7 @@ std::optional<std::string> Entries::unused_since(double time) const {
 Changes Entries::take_changes() {
   Changes changes;
   for (const auto& id : to_put_) {
-    const Entry& entry = place_of(id)->second;
+    const Entry& entry = *entry_of(id);
     // What is still to be added by `hits` is not in the row yet: a row that is there already keeps its own count.
     const auto unwritten = hits_.find(id);
     changes.puts.push_back({.image_id = id,

@@ -76,6 +76,10 @@ class Entries {
   void use(std::unique_ptr<EvictionPolicy> policy) { policy_ = std::move(policy); }
   /// What a start finds: rows with their files, sorted by id, each id once. Before the first put().
   void load(std::vector<IndexRow> rows);
+  /// Makes one of what a load has found, here, and of `live`, which has answered requests meanwhile: what was put,
+  /// removed, pinned or used there counts. Nothing of `live` has been written to the index since the load began. Costs
+  /// as much as `live` holds, not more.
+  void take_over(Entries live);
   /// A row whose file is gone.
   void remove_row(const std::string& id) { to_remove_.insert(id); }
 
@@ -142,16 +146,18 @@ class Entries {
 
  private:
   using Map = std::map<std::string, Entry, std::less<>>;
-  /// The id's place, or the end: as entries_.find(), without the walk down the tree.
-  Map::iterator place_of(std::string_view id) const;
+  /// The id's place, or null: as entries_.find(), without the walk down the tree.
+  const Map::iterator* place_of(std::string_view id) const;
+  Entry* entry_of(std::string_view id);
   Slot free_slot();
   void enter(Map::iterator place, Slot slot);
   void join_lines(const Map::value_type& item);
   void leave_lines(Slot slot, bool evicted);
   bool erase(const std::string& id, bool evicted);
+  void was_used(const Entry& entry);
+  void take_over(const Entries& live, Map::value_type& item);
 
   Map entries_;  // by id, for pages
-  const Map::iterator end_ = entries_.end();
   SlotIndex slots_;
   std::vector<Map::iterator> by_slot_;
   std::vector<Slot> free_slots_;

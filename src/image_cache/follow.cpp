@@ -19,7 +19,8 @@ Result<void> ImageCache::Impl::follow_others() {
     const std::lock_guard one_at_a_time(flush_mutex);
     IMAGECACHE_TRY(const bool changed, index->changed_by_others());
     if (!changed) return {};
-    IMAGECACHE_TRY(std::vector<IndexRow> rows, index->rows());
+    Reading reading(stop_source.get_token());
+    IMAGECACHE_TRY(std::vector<IndexRow> rows, index->rows(reading));
     std::ranges::sort(rows, {}, &IndexRow::image_id);
     const std::lock_guard lock(mutex);
     auto row = rows.begin();
@@ -81,6 +82,7 @@ Result<void> ImageCache::Impl::take_up(std::vector<IndexRow> strange, const std:
 }
 
 base::Task<Result<void>> ImageCache::refresh() {
+  IMAGECACHE_CO_CHECK(co_await wait_loaded());
   auto work = [this] { return impl_->follow_others(); };
   co_return co_await base::offload(impl_->pool, work);
 }

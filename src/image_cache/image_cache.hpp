@@ -66,6 +66,9 @@ struct Options {
   std::chrono::milliseconds fill_retry_pause{1000};
   std::uint64_t hold_back_bytes = 1 << 20;           ///< readable only once the digest is known
   std::chrono::milliseconds clean_interval{300000};  ///< how often clean() runs by itself
+  /// How long a request that needs to know all that is in the directory waits for the end of the load.
+  std::chrono::milliseconds load_wait{10000};
+  std::chrono::milliseconds load_retry_pause{5000};  ///< before a directory or index that cannot be read is read again
   std::chrono::milliseconds prune_interval{10000};   ///< how often the ttl and prune_high_percent are looked at
 };
 
@@ -117,6 +120,11 @@ struct FillProgress {
   std::optional<std::uint64_t> total_bytes;
 };
 
+struct LoadProgress {
+  std::uint64_t files_seen = 0;   ///< in the directory
+  std::uint64_t images_read = 0;  ///< of the index
+};
+
 struct Removed {
   std::uint64_t files = 0;
   std::uint64_t bytes = 0;
@@ -124,8 +132,9 @@ struct Removed {
 
 class ImageCache {
  public:
-  /// Starts cold: call recover() before the first request. All references outlive the cache. `pool` takes the describes
-  /// and small file work, `fill_pool` one thread per running fill, `digest_pool` one more per running fill.
+  /// Starts cold: call one of the recover…() before the first request. All references outlive the cache. `pool` takes
+  /// the describes and small file work, `fill_pool` one thread per running fill, `digest_pool` one more per running
+  /// fill.
   ImageCache(Options options, origin::Origin& origin, base::BlockingPool& pool, base::BlockingPool& fill_pool,
              base::BlockingPool& digest_pool, const base::Clock& clock, events::Counters& counters);
   ~ImageCache();
@@ -133,6 +142,18 @@ class ImageCache {
   /// Blocks. Makes the directories, opens cache.db, drops rows without file, adopts files without row (they are
   /// verified before their first use), keeps partial fills that can be resumed. Fails if the directory cannot serve.
   Result<void> recover();
+
+  /// The same, for who does not want to wait: returns when requests may come, which takes as long with a million files
+  /// as with none, and reads directory and index on `load_pool` (a pool of its own, one thread, which runs at a low
+  /// priority). Until that is done an image that is there is a hit as ever. A miss waits up to load_wait, since nobody
+  /// knows whether there is room for it, and is then Errc::no_space. Nothing is evicted, pruned, prefetched or
+  /// scrubbed; lists and whatever is about all images wait up to load_wait, and then are Errc::busy. Hits and rows are
+  /// written at its end. What cannot be read is tried again after load_retry_pause, with a warning.
+  Result<void> recover_in_background(base::BlockingPool& load_pool);
+  /// Until all that is in the directory is known: for load_wait at most, then Errc::busy.
+  base::Task<Result<void>> wait_loaded();
+  /// Absent once the load has ended.
+  std::optional<LoadProgress> load_progress() const;
 
   /// Starts what runs on its own, on `executor`: writing of hits, cleaning, and the queue, markers left by an earlier
   /// process included. Call after recover().
@@ -175,7 +196,8 @@ class ImageCache {
   /// To be called when a hit's file could not be read, or ended too soon: it is verified before its next use.
   void doubt(const std::string& image_id);
 
-  std::vector<CachedImage> list() const;  ///< by image_id
+  /// By image_id; half of them while the load runs, for which there is wait_loaded().
+  std::vector<CachedImage> list() const;
   /// Takes up what a glance-api on the same directory, or one of its tools, has done since: files and rows made and
   /// removed, hits counted. Also done every clean_interval. For whoever wants a list that agrees with theirs.
   base::Task<Result<void>> refresh();
@@ -189,7 +211,10 @@ class ImageCache {
   std::vector<std::string> pinned() const;
   std::vector<FillProgress> fills() const;
   std::uint64_t size_bytes() const;  ///< of complete files
+  /// While the load runs, of what it has not come to yet: only if it was asked for by admit() or look_for().
   bool is_cached(const std::string& image_id) const;
+  /// Blocks for a system call. As is_cached(), from the first moment on.
+  bool look_for(const std::string& image_id);
 
   /// Images to be fetched without a reader: a marker in queue/, worked off by the cache itself on the service's account
   /// (the caller's where it has none), oldest first. The marker stays until the image is cached or is found to be gone;

@@ -13,6 +13,7 @@
 #include "image_cache/id_locks.hpp"
 #include "image_cache/image_cache.hpp"
 #include "image_cache/index.hpp"
+#include "image_cache/inventory.hpp"
 #include "image_cache/jobs.hpp"
 #include "image_cache/layout.hpp"
 #include "image_cache/ledger.hpp"
@@ -61,6 +62,8 @@ struct ImageCache::Impl {
   std::unique_ptr<Index> index;
   std::unique_ptr<Ledger> ledger;
 
+  std::stop_source stop_source;
+
   mutable std::mutex mutex;
   // Protected by mutex.
   Entries entries;
@@ -77,13 +80,18 @@ struct ImageCache::Impl {
   std::map<std::string, std::shared_ptr<Verification>> verifying;  // shared by all who wait for it
   PrefetchQueue prefetches;
   bool stopping = false;
+  /// While it runs, `entries` holds what has been asked for since the start, and nothing more.
+  enum class Load { running, done, broken_off };
+  Load load_state = Load::running;
+
+  Reading load_reading{stop_source.get_token()};  // of the load
 
   std::mutex flush_mutex;  // one flush at a time, in the order of the changes; taken before mutex
 
   base::Signal fills_changed;
   base::Signal stop_signal;
-  std::stop_source stop_source;
   base::Signal queue_changed;
+  base::Signal load_ended;
   base::TaskGroup background;
   std::optional<base::Executor> executor;
 
@@ -169,8 +177,31 @@ struct ImageCache::Impl {
   void move_aside(const std::string& id, std::string_view reason);
 
   // recover.cpp
+  /// Whatever a request needs but the entries. Its cost does not grow with what is stored. Blocks.
+  Result<void> prepare();
+
+  // load.cpp
+  /// Reads directory and index, and makes them and what was done meanwhile the entries. Errc::cancelled at a stop, or
+  /// why it could not be read. Blocks.
+  Result<void> load();
+  /// load(), again and again until it succeeds, and what comes after. Blocks.
+  void load_in_background();
+  /// What has been found, as entries of their own.
+  Result<Entries> entries_of(Inventory found);
   /// Holds every file's size against what its row said, a thousand at a time. Blocks.
   void look_at_files();
+  void end_load(Load how);
+  /// Until the load is done: Errc::busy at the deadline, Errc::unavailable at a stop.
+  base::Task<Result<void>> loaded(base::Deadline deadline);
+  bool is_loaded() const {
+    const std::lock_guard lock(mutex);
+    return load_state == Load::done;
+  }
+  /// The same, for work that has no deadline. False at a stop.
+  base::Task<bool> loaded_at_last();
+  /// Is there such an image? While the load has not come to it: is there such a file; then it is an entry from here on,
+  /// though its row is not known yet. Blocks.
+  bool meet(const std::string& id);
 
   // follow.cpp
   /// Takes up what another program on this directory has done. Blocks.
@@ -178,6 +209,8 @@ struct ImageCache::Impl {
   Result<void> take_up(std::vector<IndexRow> strange, const std::vector<std::string>& missing);
 
   // maintain.cpp
+  /// Not while the load runs, which would count twice what is written between its two looks at a row; then it is
+  /// written at its end.
   Result<void> flush_now();
   Result<Removed> clean_now();
   base::Task<void> flush_loop();

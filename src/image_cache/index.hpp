@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "image_cache/names.hpp"
 #include "imagecache/error.hpp"
 
 namespace imagecache::image_cache {
@@ -55,7 +56,11 @@ struct Restamped {
 class Index {
  public:
   virtual ~Index() = default;
-  virtual Result<std::vector<IndexRow>> rows() = 0;
+  /// All of them, in any order. Another program may write meanwhile: a row that it writes anew may be there twice, and
+  /// is never missing. Nobody is kept waiting for longer than some ten milliseconds.
+  virtual Result<std::vector<IndexRow>> rows(Reading& reading) = 0;
+  /// Whether a file is its own row, so that there is none without the other.
+  virtual bool rows_are_files() const = 0;
   /// May somebody else (a glance-api on the same directory, its tools) have written since the last time that this was
   /// asked? True where it cannot be told.
   virtual Result<bool> changed_by_others() = 0;

@@ -64,6 +64,7 @@ void ImageCache::Impl::remove_later(Victims victims) {
 
 Removed ImageCache::Impl::remove_now(const std::string& id, Left why) {
   admissions.forget(id);
+  meet(id);
   Removed removed;
   const auto hold = id_locks.hold(id);
   bool part_in_use = false;

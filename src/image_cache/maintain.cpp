@@ -22,6 +22,7 @@ base::Task<Result<Removed>> ImageCache::remove(std::string image_id) {
 
 base::Task<Result<Removed>> ImageCache::remove_all() {
   Impl& impl = *impl_;
+  IMAGECACHE_CO_CHECK(co_await wait_loaded());
   auto work = [&]() -> Result<Removed> {
     std::vector<std::string> ids;
     {
@@ -42,6 +43,7 @@ base::Task<Result<Removed>> ImageCache::remove_all() {
 
 base::Task<Result<Removed>> ImageCache::prune() {
   Impl& impl = *impl_;
+  IMAGECACHE_CO_CHECK(co_await wait_loaded());
   auto work = [&]() -> Result<Removed> {
     IMAGECACHE_TRY(const std::uint64_t free, impl.free_bytes());
     Impl::Victims victims;
@@ -103,6 +105,7 @@ Result<void> ImageCache::Impl::flush_now() {
   Changes changes;
   {
     const std::lock_guard lock(mutex);
+    if (load_state == Load::running) return {};
     changes = entries.take_changes();
   }
   if (changes.empty()) return {};

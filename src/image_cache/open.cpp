@@ -59,6 +59,7 @@ Result<ImageCache::Impl::Look> ImageCache::Impl::look_at_file(const origin::Imag
     if (known) verified = entry->verified;
     return !fills.contains(id);
   };
+  meet(id);
   if (!look_up()) return Look();
   if (!known && !base::is_uuid(id)) return Look();
 
@@ -148,6 +149,13 @@ base::Task<Result<Reader>> ImageCache::Impl::open_described(origin::ImageInfo in
     }
     if (found.doubtful) {
       IMAGECACHE_CO_CHECK(co_await verify(info, deadline));
+      continue;
+    }
+    if (!is_loaded()) {
+      // Nobody knows yet whether there is room for it.
+      auto known = co_await loaded(std::min(deadline, base::in(options.load_wait)));
+      if (!known && known.error().code == Errc::busy) known.error().code = Errc::no_space;
+      IMAGECACHE_CO_CHECK(known);
       continue;
     }
     auto join = [&] { return join_or_start_fill(info, context, Whose::reader); };

@@ -125,6 +125,7 @@ base::Task<void> ImageCache::Impl::prefetch_one(std::string image_id) {
 }
 
 base::Task<void> ImageCache::Impl::prefetch_loop() {
+  if (!co_await loaded_at_last()) co_return;
   const base::Executor here = co_await base::asio::this_coro::executor;
   auto look_again = std::chrono::steady_clock::time_point();
   for (;;) {
@@ -168,10 +169,10 @@ base::Task<Result<void>> ImageCache::queue(std::string image_id, base::RequestCo
   Impl& impl = *impl_;
   if (!base::is_safe_name(image_id))
     co_return fail(Errc::invalid_argument, "image '" + image_id + "': not an image id");
-  if (is_cached(image_id)) co_return Result<void>();
   // A marker that is there keeps its time, and so its place. It is empty, so there is no half of it; a file of another
   // name beside it would be taken for one.
-  auto mark = [&]() -> Result<double> {
+  auto mark = [&]() -> Result<std::optional<double>> {
+    if (impl.meet(image_id)) return std::nullopt;
     const auto made = base::open_file(impl.layout.queue(image_id), O_WRONLY | O_CREAT | O_EXCL);
     if (!made && made.error().code != Errc::already_exists) return std::unexpected(made.error());
     IMAGECACHE_CHECK(base::sync_directory(impl.layout.queue_dir()));
@@ -179,10 +180,11 @@ base::Task<Result<void>> ImageCache::queue(std::string image_id, base::RequestCo
     if (::stat(impl.layout.queue(image_id).c_str(), &status) != 0) return impl.now();
     return static_cast<double>(status.st_mtim.tv_sec) + static_cast<double>(status.st_mtim.tv_nsec) / 1e9;
   };
-  IMAGECACHE_CO_TRY(const double since, co_await base::offload(impl.pool, mark));
+  IMAGECACHE_CO_TRY(const std::optional<double> since, co_await base::offload(impl.pool, mark));
+  if (!since) co_return Result<void>();  // it is cached
   {
     const std::lock_guard lock(impl.mutex);
-    impl.prefetches.add(image_id, since, std::move(context));
+    impl.prefetches.add(image_id, *since, std::move(context));
     // Asked for again: it need not wait until its next attempt is due.
     if (auto* item = impl.prefetches.find(image_id)) {
       item->not_before = {};

@@ -205,6 +205,7 @@ base::Task<Result<void>> ImageCache::Impl::scrub_round() {
 
 base::Task<void> ImageCache::Impl::scrub_loop() {
   std::string last_problem;
+  if (!co_await loaded_at_last()) co_return;
   for (;;) {
     Result<void> outcome = co_await scrub_round();
     {

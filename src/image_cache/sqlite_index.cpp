@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "base/log.hpp"
@@ -91,7 +92,10 @@ bool has_our_columns(SQLite::Database& database) {
     ours +=
         name == "image_id" || name == "last_accessed" || name == "last_modified" || name == "size" || name == "hits";
   }
-  return ours == 5 && id_is_key;
+  if (ours != 5 || !id_is_key) return false;
+  // A table without rowids is an error here, and none of Glance's: rows are read in their order.
+  const SQLite::Statement rowids(database, "SELECT rowid FROM cached_images");
+  return true;
 }
 
 bool table_is_there(SQLite::Database& database) {
@@ -123,11 +127,13 @@ class SqliteIndex final : public Index {
     return {};
   }
 
-  Result<std::vector<IndexRow>> rows() override {
+  bool rows_are_files() const override { return false; }
+
+  Result<std::vector<IndexRow>> rows(Reading& reading) override {
     const std::lock_guard lock(mutex_);
     IMAGECACHE_CHECK(ensure_open());
     try {
-      return read_rows();
+      return read_rows(reading);
     } catch (const SQLite::Exception& problem) {
       if (!is_broken(problem)) return failed(path_, problem);
       // What could be read of a broken file is not worth more than the files themselves, from which all is found again.
@@ -244,18 +250,50 @@ class SqliteIndex final : public Index {
     return {};
   }
 
-  std::vector<IndexRow> read_rows() {
+  /// In the order in which they lie in the file, and in pieces: between two of them a glance-api may write, which waits
+  /// two seconds for it and then cuts its client off.
+  Result<std::vector<IndexRow>> read_rows(Reading& reading) {
     std::vector<IndexRow> all;
-    SQLite::Statement select(*database_,
-                             "SELECT image_id, last_accessed, last_modified, size, hits FROM cached_images");
-    while (select.executeStep()) {
-      all.push_back({.image_id = select.getColumn(0).getString(),
-                     .last_accessed = plain_time(select.getColumn(1).getDouble()),
-                     .last_modified = plain_time(select.getColumn(2).getDouble()),
-                     .size_bytes = not_negative(select.getColumn(3).getInt64()),
-                     .hits = not_negative(select.getColumn(4).getInt64())});
+    const std::uint64_t last = not_negative(database_->execAndGet("SELECT max(rowid) FROM cached_images").getInt64());
+    all.reserve(std::min<std::uint64_t>(last, 1 << 20));
+    for (std::optional<std::int64_t> from = INT64_MIN; from;) {
+      if (reading.stop.stop_requested()) return fail(Errc::cancelled, path_.native() + ": not read to its end");
+      from = read_some_rows(*from, all);
+      reading.rows.store(all.size(), std::memory_order_relaxed);
     }
     return all;
+  }
+
+  /// Some rows from the rowid `from` on; the rowid to go on from, if there may be more. By SQLite's own calls: of a
+  /// million rows what SQLiteCpp makes of each column is as much as SQLite's reading it.
+  std::optional<std::int64_t> read_some_rows(std::int64_t from, std::vector<IndexRow>& all) {
+    constexpr int at_once = 20'000;
+    sqlite3* handle = database_->getHandle();
+    sqlite3_stmt* made = nullptr;
+    constexpr auto sql =
+        "SELECT rowid, image_id, last_accessed, last_modified, size, hits FROM cached_images WHERE rowid >= ?1 "
+        "ORDER BY rowid LIMIT ?2";
+    if (::sqlite3_prepare_v2(handle, sql, -1, &made, nullptr) != SQLITE_OK) throw SQLite::Exception(handle);
+    const std::unique_ptr<sqlite3_stmt, int (*)(sqlite3_stmt*)> select(made, &::sqlite3_finalize);
+    ::sqlite3_bind_int64(made, 1, from);
+    ::sqlite3_bind_int(made, 2, at_once);
+    bool more = false;
+    int stepped = ::sqlite3_step(made);
+    for (; stepped == SQLITE_ROW; stepped = ::sqlite3_step(made)) {
+      const std::int64_t rowid = ::sqlite3_column_int64(made, 0);
+      if (rowid < from) throw SQLite::Exception("its rows are out of order", SQLITE_CORRUPT);
+      more = rowid < INT64_MAX;
+      from = more ? rowid + 1 : rowid;
+      const void* id = ::sqlite3_column_blob(made, 1);
+      const auto length = static_cast<std::size_t>(::sqlite3_column_bytes(made, 1));
+      all.push_back({.image_id = id == nullptr ? std::string() : std::string(static_cast<const char*>(id), length),
+                     .last_accessed = plain_time(::sqlite3_column_double(made, 2)),
+                     .last_modified = plain_time(::sqlite3_column_double(made, 3)),
+                     .size_bytes = not_negative(::sqlite3_column_int64(made, 4)),
+                     .hits = not_negative(::sqlite3_column_int64(made, 5))});
+    }
+    if (stepped != SQLITE_DONE) throw SQLite::Exception(handle, stepped);
+    return more ? std::optional(from) : std::nullopt;
   }
 
   void write(const std::vector<IndexRow>& puts, const std::vector<std::string>& removals,

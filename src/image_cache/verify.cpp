@@ -106,8 +106,9 @@ void ImageCache::Impl::verify_now(const origin::ImageInfo& info) {
       // A fill that runs puts another file in its place.
       if (fills.contains(id)) return;
       if (!entries.find(id)) {
-        // Nobody has counted it yet: it stays if there is room for it, as any other.
-        room = make_room(id, stamp.size_bytes, *free, victims);
+        // Nobody has counted it yet: it stays if there is room for it, as any other. While the load runs it is one of
+        // those that are there.
+        if (load_state == Load::done) room = make_room(id, stamp.size_bytes, *free, victims);
         if (room) {
           entries.put(id, {.size_bytes = stamp.size_bytes, .last_accessed = now(), .last_modified = now()}, false);
         }

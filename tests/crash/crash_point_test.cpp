@@ -179,5 +179,29 @@ std::vector<Point> every_commit() {
 }
 INSTANTIATE_TEST_SUITE_P(Catalog, CrashPoint, testing::ValuesIn(every_commit()), name_of);
 
+/// The directory is read while requests are answered; whoever dies over it has changed nothing.
+TEST(CrashWhileTheDirectoryIsRead, LosesNothing) {
+  World world;
+  const auto image = world.origin.add({.content = Content::generated(1 << 20, 1)});
+  ASSERT_NO_FATAL_FAILURE(world.start());
+  ASSERT_TRUE(world.image("GET", file_path(image)).complete);
+  ASSERT_TRUE(world.origin.wait_idle());
+  world.daemon().kill();
+  for (int life = 0; life < 2; ++life) {
+    world.start("load.read");
+    const auto ended = world.daemon().wait();
+    ASSERT_TRUE(ended && WIFSIGNALED(*ended) && WTERMSIG(*ended) == SIGKILL) << world.daemon().log();
+  }
+  ASSERT_NO_FATAL_FAILURE(world.start());
+  const auto again = world.image("GET", file_path(image));
+  EXPECT_EQ(again.status, 200);
+  EXPECT_EQ(again.body, Content::generated(1 << 20, 1).bytes());
+  EXPECT_EQ(world.origin.body_bytes(image), 1U << 20) << "it was fetched again";
+  const json listed = json::parse(world.status("GET", "/v1/images").body)["images"];
+  ASSERT_EQ(listed.size(), 1U);
+  EXPECT_EQ(listed[0]["image_id"], image);
+  world.expect_clean_stop();
+}
+
 }  // namespace
 }  // namespace imagecache::test

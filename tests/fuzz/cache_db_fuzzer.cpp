@@ -61,7 +61,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
   auto index = open_sqlite_index(database, {});
   if (!index) return 0;
-  auto rows = (*index)->rows();
+  Reading reading;
+  auto rows = (*index)->rows(reading);
   const std::string id = "b8a4849c-1537-4574-badd-90de38482b5a";
   std::vector<std::string> removals;
   if (rows && !rows->empty()) removals.push_back(rows->front().image_id);
@@ -75,7 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!written) std::abort();  // a new database takes rows
   }
   if (!written) return 0;
-  rows = (*index)->rows();
+  rows = (*index)->rows(reading);
   if (rows && !rows->empty() &&
       std::ranges::none_of(*rows, [&](const IndexRow& row) { return row.image_id == id && row.size_bytes == 5; })) {
     std::abort();

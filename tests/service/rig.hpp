@@ -61,6 +61,7 @@ class Daemon {
     auto started = try_start();
     ASSERT_TRUE(started) << started.error().message;
     service = std::move(*started);
+    while (service->images().load_progress()) std::this_thread::yield();  // a test may look at what is cached
   }
   void stop() { service.reset(); }
   void restart() {

@@ -58,6 +58,7 @@ class Slow final : public identity::Authenticator {
 
 class CacheManagementTest : public ::testing::Test {
  protected:
+  CacheManagementTest() { EXPECT_TRUE(cache_.recover()); }
   test::Asked call(std::string method, std::string path, const std::string& token,
                    CacheManagement::Options options = {.legacy = true}) {
     CacheManagement management(options, cache_, keystone_, policy_, pool_);
@@ -133,6 +134,22 @@ TEST_F(CacheManagementTest, OtherPathsAreNobodysHere) {
   }
   EXPECT_FALSE(call("PUT", "/v2/cached_images/00000000-0000-0000-0000-000000000000", "admin").answer);
   EXPECT_FALSE(call("GET", "/v2/cached_images", "admin", {.legacy = false}).answer);
+}
+
+TEST_F(CacheManagementTest, WhileTheDirectoryIsStillReadAListIsRefusedAndNotCutShort) {
+  image_cache::ImageCache loading(
+      {.directory = (directory_ / "loading").native(), .load_wait = std::chrono::seconds(0)}, origin_, pool_, pool_,
+      pool_, clock_, counters_);
+  CacheManagement management({.legacy = true}, loading, keystone_, policy_, pool_);
+  for (const auto* path : {"/v2/cache", "/v2/cached_images"}) {
+    test::Asked exchange("GET", {{"X-Auth-Token", "admin"}, {"Accept", "*/*"}}, path);
+    EXPECT_TRUE(io_.run(management.handle(exchange, path)));
+    EXPECT_EQ(exchange.answer->status, 503) << path;
+    EXPECT_NE(exchange.answer->body.find("still being read"), std::string::npos) << exchange.answer->body;
+  }
+  test::Asked exchange("DELETE", {{"X-Auth-Token", "admin"}, {"Accept", "*/*"}}, "/v2/cache");
+  EXPECT_TRUE(io_.run(management.handle(exchange, "/v2/cache")));
+  EXPECT_EQ(exchange.answer->status, 503);
 }
 
 }  // namespace

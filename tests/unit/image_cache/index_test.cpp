@@ -49,7 +49,8 @@ Stamp stamp(const fs::path& path) {
 }
 
 std::vector<IndexRow> sorted_rows(Index& index) {
-  auto rows = index.rows();
+  Reading reading;
+  auto rows = index.rows(reading);
   EXPECT_TRUE(rows) << rows.error().message;
   if (!rows) return {};
   std::ranges::sort(*rows, {}, &IndexRow::image_id);

@@ -21,7 +21,8 @@ using testing::ElementsAre;
 class Rows final : public Index {
  public:
   explicit Rows(std::vector<std::string> ids) : ids_(std::move(ids)) {}
-  Result<std::vector<IndexRow>> rows() override {
+  bool rows_are_files() const override { return false; }
+  Result<std::vector<IndexRow>> rows(Reading&) override {
     if (ids_.empty()) return fail(Errc::busy, "locked");
     std::vector<IndexRow> all;
     for (const auto& id : ids_) all.push_back({.image_id = id});
@@ -51,10 +52,11 @@ TEST(Inventory, RowsAndFilesAreJoinedByName) {
   fs::create_directory(directory / "row-and-folder");
   fs::create_symlink(directory / "a", directory / "row-and-link");
   Rows rows({"row-and-folder", "both-10", "zz-row-only", "both-1", "", "both-2", "row-and-link"});
-  const auto found = take_inventory(rows, directory.path());
+  Reading reading;
+  const auto found = take_inventory(rows, directory.path(), reading);
   ASSERT_TRUE(found) << found.error().message;
   EXPECT_THAT(ids(found->rows), ElementsAre("both-1", "both-10", "both-2"));
-  EXPECT_THAT(found->rows_without_file, ElementsAre("", "row-and-folder", "row-and-link", "zz-row-only"));
+  EXPECT_THAT(ids(found->rows_without_file), ElementsAre("", "row-and-folder", "row-and-link", "zz-row-only"));
   EXPECT_THAT(found->files_without_row, ElementsAre("a", "file-only"));
 }
 
@@ -72,22 +74,24 @@ TEST(Inventory, AnyNamesAreJoinedAsSetsWouldBe) {
   std::vector<std::string> shuffled(rows.begin(), rows.end());
   std::ranges::shuffle(shuffled, random);
   Rows index(shuffled);
-  const auto found = take_inventory(index, directory.path()).value();
+  Reading reading;
+  const auto found = take_inventory(index, directory.path(), reading).value();
   std::vector<std::string> both, row_only, file_only;
   std::ranges::set_intersection(rows, files, std::back_inserter(both));
   std::ranges::set_difference(rows, files, std::back_inserter(row_only));
   std::ranges::set_difference(files, rows, std::back_inserter(file_only));
   EXPECT_EQ(ids(found.rows), both);
-  EXPECT_EQ(found.rows_without_file, row_only);
+  EXPECT_EQ(ids(found.rows_without_file), row_only);
   EXPECT_EQ(found.files_without_row, file_only);
 }
 
 TEST(Inventory, WhatCannotBeReadIsAnError) {
   const test::TempDir directory;
+  Reading reading;
   Rows locked({});
-  EXPECT_EQ(take_inventory(locked, directory.path()).error().code, Errc::busy);
+  EXPECT_EQ(take_inventory(locked, directory.path(), reading).error().code, Errc::busy);
   Rows rows({"a"});
-  EXPECT_EQ(take_inventory(rows, directory / "absent").error().code, Errc::not_found);
+  EXPECT_EQ(take_inventory(rows, directory / "absent", reading).error().code, Errc::not_found);
 }
 
 TEST(SlotIndex, FindsWhatIsThereThroughThousandsOfChanges) {

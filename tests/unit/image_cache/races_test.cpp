@@ -15,32 +15,6 @@ namespace {
 constexpr std::uint64_t mib = 1 << 20;
 using std::chrono::seconds;
 
-/// What happens at a step of the cache: once, to be set by a test when the cache runs already.
-class Steps {
- public:
-  void at(const std::string& step, const std::string& image_id, std::function<void()> work) {
-    const std::lock_guard lock(mutex_);
-    work_[{step, image_id}] = std::move(work);
-  }
-  auto hook() {
-    return [this](std::string_view step, const std::string& image_id) {
-      std::function<void()> work;
-      {
-        const std::lock_guard lock(mutex_);
-        const auto found = work_.find({std::string(step), image_id});
-        if (found == work_.end()) return;
-        work = std::move(found->second);
-        work_.erase(found);
-      }
-      work();
-    };
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<std::pair<std::string, std::string>, std::function<void()>> work_;
-};
-
 std::uint64_t bytes_on_disk(const Rig& rig) {
   std::uint64_t sum = 0;
   for (const auto& entry : std::filesystem::directory_iterator(rig.file(""))) {

@@ -6,7 +6,9 @@
 
 #include <fstream>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -47,9 +49,38 @@ inline void wait_until(const std::function<bool()>& done) {
   EXPECT_TRUE(done());
 }
 
+/// What happens at a step of the cache: once, to be set by a test when the cache runs already.
+class Steps {
+ public:
+  void at(const std::string& step, const std::string& image_id, std::function<void()> work) {
+    const std::lock_guard lock(mutex_);
+    work_[{step, image_id}] = std::move(work);
+  }
+  auto hook() {
+    return [this](std::string_view step, const std::string& image_id) {
+      std::function<void()> work;
+      {
+        const std::lock_guard lock(mutex_);
+        const auto found = work_.find({std::string(step), image_id});
+        if (found == work_.end()) return;
+        work = std::move(found->second);
+        work_.erase(found);
+      }
+      work();
+    };
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::pair<std::string, std::string>, std::function<void()>> work_;
+};
+
 class Rig {
  public:
-  explicit Rig(Options change = {}) : options_(std::move(change)) {
+  /// How a start takes up what is in the directory.
+  enum class Load { at_once, in_background };
+
+  explicit Rig(Options change = {}, Load load = Load::at_once) : options_(std::move(change)), load_(load) {
     options_.directory = (directory / "cache").native();
     options_.fill_retry_pause = std::chrono::milliseconds(1);
     start();
@@ -65,7 +96,8 @@ class Rig {
     fills_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "fill", .threads = 4});
     digests_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "digest", .threads = 4});
     cache = std::make_unique<ImageCache>(options_, *origin_client_, *pool_, *fills_, *digests_, clock, counters);
-    const auto recovered = cache->recover();
+    loads_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "load"});
+    const auto recovered = load_ == Load::at_once ? cache->recover() : cache->recover_in_background(*loads_);
     ASSERT_TRUE(recovered) << recovered.error().message;
     cache->start(io->next());
   }
@@ -73,6 +105,7 @@ class Rig {
     if (!cache) return;
     io->run(cache->stop(base::in(std::chrono::seconds(20))));
     io->stop();
+    loads_.reset();
     fills_.reset();
     digests_.reset();
     pool_.reset();
@@ -127,7 +160,8 @@ class Rig {
  private:
   Options options_;
   std::unique_ptr<origin::Origin> origin_client_;
-  std::unique_ptr<base::BlockingPool> pool_, fills_, digests_;
+  Load load_;
+  std::unique_ptr<base::BlockingPool> pool_, fills_, digests_, loads_;
 };
 
 }  // namespace imagecache::image_cache
