@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "backends/cinder/cinder_driver.hpp"
 #include "backends/file/file_driver.hpp"
 #include "backends/memory/memory_driver.hpp"
 #ifdef IMAGECACHE_BACKEND_RBD
@@ -23,6 +24,8 @@ struct Row {
 constexpr std::array rows{
     Row{"file", &make_file_driver},
     Row{"memory", &make_memory_driver},
+    Row{"cinder", &make_cinder_driver},
+    Row{"cinder_image_cache.generic.driver", &make_cinder_driver},
 #ifdef IMAGECACHE_BACKEND_RBD
     Row{"rbd", &make_rbd_driver},
     Row{"cinder.volume.drivers.rbd.RBDDriver", &make_rbd_driver},

@@ -90,6 +90,45 @@ class Rows:
                         image_volume.get('state') == 'ready'):
                     self._add_row(context, image_volume, there, rows)
 
+    def begin(self, volume_id: str) -> typing.Any:
+        """The row of an image-volume that a driver of Cinder is to make.
+
+        Raises exception.OverQuota; the service then makes room.
+        """
+        context = cinder_context.get_internal_tenant_context()
+        image_volume, = [one for one in self._list()
+                         if one['id'] == volume_id]
+        type_id = self._type_id()
+        reservations = QUOTAS.reserve(context, **self._deltas(
+            context, image_volume['size_gb'], type_id))
+        try:
+            row = self._insert(context, image_volume, type_id,
+                               status='creating')
+        except Exception:
+            QUOTAS.rollback(context, reservations)
+            raise
+        QUOTAS.commit(context, reservations)
+        return row
+
+    @staticmethod
+    def find(volume_id: str) -> typing.Any:
+        """The row of an image-volume, or None."""
+        context = cinder_context.get_internal_tenant_context()
+        try:
+            row = objects.Volume.get_by_id(context, volume_id)
+        except exception.VolumeNotFound:
+            return None
+        return row if is_ours(row) else None
+
+    def forget(self, row: typing.Any) -> None:
+        """Takes the row away, of which nothing is on the backend."""
+        context = cinder_context.get_internal_tenant_context()
+        reservations = QUOTAS.reserve(
+            context, **{resource: -delta for resource, delta in self._deltas(
+                context, row.size, row.volume_type_id).items()})
+        row.destroy()
+        QUOTAS.commit(context, reservations)
+
     def evict(self, volume_id: str) -> bool:
         """False if the service does not know it. Raises if it is not gone."""
         answer = self._hook.call('DELETE',
@@ -113,8 +152,7 @@ class Rows:
         if self._was_deleted(context, volume_id):
             self.evict(volume_id)
             return
-        type_id = (self.volume_type_id or
-                   volume_types.get_default_volume_type()['id'])
+        type_id = self._type_id()
         deltas = self._deltas(context, image_volume['size_gb'], type_id)
         reservations = self._reserve(context, deltas, image_volume, there,
                                      rows)
@@ -155,8 +193,12 @@ class Rows:
                     return None
                 self._drop_row(context, rows.pop(victim['id']))
 
+    def _type_id(self) -> str:
+        return (self.volume_type_id or
+                volume_types.get_default_volume_type()['id'])
+
     def _insert(self, context: typing.Any, image_volume: ImageVolume,
-                type_id: str) -> typing.Any:
+                type_id: str, status: str = 'available') -> typing.Any:
         admin_metadata = {'readonly': 'True', MARK: self._backend}
         location = image_volume.get('provider_location')
         if location:
@@ -178,7 +220,7 @@ class Rows:
             'display_description': 'Kept by cinder-image-cache.',
             'volume_type_id': type_id,
             'provider_location': location,
-            'status': 'available',
+            'status': status,
             'attach_status': 'detached',
             'bootable': False,
             'multiattach': False,
@@ -192,19 +234,16 @@ class Rows:
     def _drop_row(self, context: typing.Any, row: typing.Any) -> None:
         """Of an image-volume that the service does not have."""
         states = ['available', 'error', 'error_deleting']
-        if (row.status == 'deleting' and row.updated_at and
-                timeutils.is_older_than(row.updated_at.replace(tzinfo=None),
+        changed_at = row.updated_at or row.created_at
+        if (row.status in ('creating', 'deleting') and
+                timeutils.is_older_than(changed_at.replace(tzinfo=None),
                                         DELETING_SECONDS)):
-            states.append('deleting')
+            states.append(row.status)
         if not row.conditional_update({'status': 'deleting'},
                                       {'status': states}):
             return  # attached, or Cinder is at it
         self._remove(row)  # where the service has lost its catalog
-        reservations = QUOTAS.reserve(
-            context, **{resource: -delta for resource, delta in self._deltas(
-                context, row.size, row.volume_type_id).items()})
-        row.destroy()
-        QUOTAS.commit(context, reservations)
+        self.forget(row)
         LOG.info('Image-volume %s is evicted, and so is its row', row.id)
 
     @staticmethod

@@ -13,9 +13,10 @@ BLOCK = 1 << 20
 
 class Daemon:
     def __init__(self, **options):
+        options = dict({'volume_driver': 'file'}, **options)
         self.directory = tempfile.TemporaryDirectory(prefix='daemon.')
         self.volumes = self.path('volumes')
-        for name in ('volumes', 'origin'):
+        for name in ('volumes', 'origin', 'shared'):
             os.mkdir(self.path(name))
         self.socket = self.path('hook.sock')
         self.url = 'unix://' + self.socket
@@ -32,7 +33,7 @@ class Daemon:
                 'image_api_bind = 127.0.0.1:0\nvolume_api_bind = 127.0.0.1:0\n'
                 'status_bind = 127.0.0.1:0\ndrain_timeout = 1\n'
                 # The drivers' options are no mistakes in this file.
-                '[file1]\nvolume_driver = file\nvolume_backend_name = file1\n'
+                '[file1]\nvolume_backend_name = file1\n'
                 'image_cache_url = %(url)s\nimage_cache_deadline = 60\n'
                 'image_cache_enabled = true\nimage_cache_answer_timeout = 2\n'
                 'image_volume_cache_enabled = true\n%(more)s'
@@ -42,7 +43,8 @@ class Daemon:
                     'project': world.INTERNAL_PROJECT,
                     'user': world.INTERNAL_USER,
                     'more': ''.join('%s = %s\n' % o for o in
-                                    options.items())})
+                                    options.items()) %
+                            {'dir': self.directory.name}})
         self.start()
 
     def path(self, name):

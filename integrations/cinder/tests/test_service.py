@@ -24,8 +24,10 @@ class Driver(mixin.ImageCacheMixin, world.FileDriver):
 
 
 class ServiceCase(unittest.TestCase):
+    daemon_options = {}
+
     def setUp(self):
-        self.daemon = daemon.Daemon()
+        self.daemon = daemon.Daemon(**self.daemon_options)
         self.addCleanup(self.daemon.close)
         self.addCleanup(world.CONF.clear_override,
                         'image_volume_cache_enabled', group='file1')
