@@ -5,6 +5,7 @@
 
 #include "backends/cinder/cinder_driver.hpp"
 #include "backends/file/file_driver.hpp"
+#include "backends/file/shares_driver.hpp"
 #include "backends/memory/memory_driver.hpp"
 #ifdef IMAGECACHE_BACKEND_RBD
 #include "backends/rbd/rbd_driver.hpp"
@@ -26,6 +27,8 @@ constexpr std::array rows{
     Row{"memory", &make_memory_driver},
     Row{"cinder", &make_cinder_driver},
     Row{"cinder_image_cache.generic.driver", &make_cinder_driver},
+    Row{"cinder.volume.drivers.nfs.NfsDriver", &make_nfs_driver},
+    Row{"cinder_image_cache.nfs.NfsDriver", &make_nfs_driver},
 #ifdef IMAGECACHE_BACKEND_RBD
     Row{"rbd", &make_rbd_driver},
     Row{"cinder.volume.drivers.rbd.RBDDriver", &make_rbd_driver},

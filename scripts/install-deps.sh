@@ -17,7 +17,8 @@ build="clang-19 lld-19 llvm-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev 
 image="mmdebstrap debian-archive-keyring fdisk e2fsprogs grub-common grub-pc-bin qemu-utils xfsprogs mount curl jq python3"
 test="$build $image btrfs-progs sqlite3 ceph-mon ceph-mgr ceph-osd ceph-common glance-api python3-glanceclient
   python3-openstackclient python3-cinderclient mypy keystone uwsgi-core uwsgi-plugin-python3 openssl
-  cinder-api cinder-scheduler cinder-volume mariadb-server rabbitmq-server nfs-common sudo"
+  cinder-api cinder-scheduler cinder-volume mariadb-server rabbitmq-server nfs-common sudo
+  python3-cinder python3-rados python3-rbd"
 bench="$build $image glance-api nginx varnish openssl"
 
 wanted=""

@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <functional>
+#include <span>
 
 #include "backends/file/file_copy.hpp"
 #include "backends/file/volume_writer.hpp"
@@ -68,6 +69,41 @@ Result<base::Fd> FileDriver::open_volume(const VolumeId& volume, int flags) cons
   IMAGECACHE_TRY(const struct stat info, base::stat_fd(fd.get(), volume.name));
   if (!S_ISREG(info.st_mode)) return fail(Errc::conflict, volume.name + ": not a regular file, so not a volume");
   return fd;
+}
+
+NewFile::Place FileDriver::place() const {
+  const Access access = options_.access ? options_.access() : Access{};
+  NewFile::Place place{.directory = directory_.get(),
+                       .work_directory = work_directory_.get(),
+                       .nameless = nameless_,
+                       .mode = access.mode};
+  if (access.owned_as_directory && ::geteuid() == 0) place.owner = owner_;
+  return place;
+}
+
+Result<std::optional<std::uint64_t>> FileDriver::find(const VolumeId& volume) const {
+  IMAGECACHE_CHECK(check_name(volume));
+  struct stat info{};
+  if (::fstatat(directory_.get(), volume.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) return size_of(info);
+  if (errno == ENOENT) return std::nullopt;
+  return base::fail_errno(volume.name, errno);
+}
+
+bool FileDriver::has_file(const std::string& name) const {
+  return ::faccessat(directory_.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+Result<std::optional<std::string>> FileDriver::read_beside(const std::string& name) const {
+  const base::Fd fd(::openat(directory_.get(), name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!fd) {
+    if (errno == ENOENT) return std::nullopt;
+    return base::fail_errno(name + ": cannot open", errno);
+  }
+  std::string content(64 * base::kib, '\0');
+  IMAGECACHE_TRY(const std::size_t got, base::read_at(fd.get(), std::as_writable_bytes(std::span(content)), 0, name));
+  if (got == content.size()) return fail(Errc::corrupt, name + ": larger than such a file can be");
+  content.resize(got);
+  return content;
 }
 
 bool FileDriver::is_there(const VolumeId& volume) const {

@@ -9,9 +9,12 @@
 
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "backends/file/new_file.hpp"
 #include "base/fd.hpp"
@@ -21,19 +24,29 @@ namespace imagecache::backends {
 
 class FileDriver final : public Driver {
  public:
+  /// Who may do what with a volume's file.
+  struct Access {
+    mode_t mode = 0660;
+    /// It is given to the directory's own owner and group. Takes root; without, it is this process's.
+    bool owned_as_directory = false;
+  };
   struct Options {
-    std::string section;              ///< for messages
-    std::filesystem::path directory;  ///< file_volume_dir; absolute; must exist
+    std::string label;                ///< what messages begin with: section, option and directory
+    std::filesystem::path directory;  ///< absolute; must exist
     unsigned max_concurrency = 16;
     /// An image file in more extents than this is copied into its image-volume although it could be shared: each clone
     /// of the image-volume pays for every extent, the copy is paid once.
     unsigned reflink_max_extents = 128;
+    /// Asked for each new volume; unset: the defaults. Any thread.
+    std::function<Access()> access = nullptr;
   };
 
   explicit FileDriver(Options options) : options_(std::move(options)) {}
 
   Capabilities capabilities() const override;
   Result<void> check_for_setup_error() override;
+  /// As check_for_setup_error(), for a directory that is open already: what the path names now does not matter.
+  Result<void> set_up(base::Fd directory);
   Result<VolumeStats> get_volume_stats() override;
   Result<std::vector<VolumeId>> list_volumes() override;
   Result<void> create_volume(const VolumeId& volume, std::uint64_t size_bytes) override;
@@ -43,14 +56,23 @@ class FileDriver final : public Driver {
   Result<void> delete_volume(const VolumeId& volume) override;
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
 
+  /// The size of the volume's file; nullopt if there is none. Errc::invalid_argument for a name that no volume has.
+  Result<std::optional<std::uint64_t>> find(const VolumeId& volume) const;
+  /// A file beside the volumes that is not one of them. `name` is ours, not a caller's.
+  bool has_file(const std::string& name) const;
+  /// The content of a small one; nullopt if there is none.
+  Result<std::optional<std::string>> read_beside(const std::string& name) const;
+  /// Sizes of all files in the directory, holes included, as if all were used to the full.
+  Result<std::uint64_t> promised_bytes() const;
+
  private:
   enum class Durable { metadata_only, with_data };
 
   Result<void> take_work_directory();
   Result<void> empty_work_directory();
   Result<void> probe();
-  std::string in_section(std::string_view text) const;
-  NewFile::Place place() const { return {directory_.get(), work_directory_.get(), nameless_}; }
+  std::string labelled(std::string_view text) const;
+  NewFile::Place place() const;
   Result<base::Fd> open_volume(const VolumeId& volume, int flags) const;
   bool is_there(const VolumeId& volume) const;
   Result<void> check_room_for(std::uint64_t bytes, const VolumeId& volume) const;
@@ -61,7 +83,9 @@ class FileDriver final : public Driver {
   const Options options_;
   // Set by check_for_setup_error() and constant afterwards.
   base::Fd directory_;
-  base::Fd work_directory_;  // holds the lock that keeps others out of directory_
+  base::Fd work_directory_;
+  base::Fd lock_;  // keeps others out of directory_, those on other hosts too where the file system is shared
+  std::pair<uid_t, gid_t> owner_;  // of directory_
   bool nameless_ = false;
   bool reflinks_ = false;
   bool is_xfs_ = false;

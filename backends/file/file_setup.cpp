@@ -20,6 +20,7 @@ namespace imagecache::backends {
 namespace {
 
 constexpr const char* work_name = ".cinder-image-cache";
+constexpr const char* lock_name = "lock";
 
 struct CloseDirectory {
   void operator()(DIR* directory) const { ::closedir(directory); }
@@ -47,20 +48,27 @@ Result<void> for_each_entry(int directory, std::string_view name_for_errors, Eac
 
 }  // namespace
 
-std::string FileDriver::in_section(std::string_view text) const {
-  return "[" + options_.section + "] file_volume_dir = " + options_.directory.native() + ": " + std::string(text);
+std::string FileDriver::labelled(std::string_view text) const {
+  return options_.label + ": " + std::string(text);
 }
 
 Result<void> FileDriver::check_for_setup_error() {
   // Not made if it is missing: then most likely a mount is, and volumes would fill the disk below the mount point.
-  directory_ = base::Fd(::open(options_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory_) {
+  base::Fd directory(::open(options_.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) {
     if (errno == ENOENT) {
-      return fail(Errc::not_found, in_section("there is no such directory; mount or make it, and let it be writable to "
-                                              "the user that runs the service"));
+      return fail(Errc::not_found, labelled("there is no such directory; mount or make it, and let it be writable to "
+                                            "the user that runs the service"));
     }
-    return base::fail_errno(in_section("cannot be opened"), errno);
+    return base::fail_errno(labelled("cannot be opened"), errno);
   }
+  return set_up(std::move(directory));
+}
+
+Result<void> FileDriver::set_up(base::Fd directory) {
+  directory_ = std::move(directory);
+  IMAGECACHE_TRY(const struct stat info, base::stat_fd(directory_.get(), options_.label));
+  owner_ = {info.st_uid, info.st_gid};
   IMAGECACHE_CHECK(take_work_directory());
   IMAGECACHE_CHECK(empty_work_directory());
   return probe();
@@ -68,16 +76,22 @@ Result<void> FileDriver::check_for_setup_error() {
 
 Result<void> FileDriver::take_work_directory() {
   if (::mkdirat(directory_.get(), work_name, 0770) != 0 && errno != EEXIST) {
-    return base::fail_errno(in_section("cannot make " + std::string(work_name) + " in it"), errno);
+    return base::fail_errno(labelled("cannot make " + std::string(work_name) +
+                                     " in it; let it be writable to the user that runs the service"),
+                            errno);
   }
   work_directory_ = base::Fd(::openat(directory_.get(), work_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
-  if (!work_directory_) return base::fail_errno(in_section("cannot open " + std::string(work_name)), errno);
-  if (::flock(work_directory_.get(), LOCK_EX | LOCK_NB) != 0) {
+  if (!work_directory_) return base::fail_errno(labelled("cannot open " + std::string(work_name)), errno);
+  // A file and not the directory: of these two, an NFS client tells only a file's lock to the server.
+  lock_ = base::Fd(
+      ::openat(work_directory_.get(), lock_name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0660));
+  if (!lock_) return base::fail_errno(labelled("cannot open " + std::string(work_name) + "/" + lock_name), errno);
+  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) {
-      return fail(Errc::conflict, in_section("another backend or another process of this service works in it; give "
-                                             "each its own directory"));
+      return fail(Errc::conflict, labelled("another backend or another process of this service works in it; give "
+                                           "each its own directory"));
     }
-    return base::fail_errno(in_section("cannot lock it"), errno);
+    return base::fail_errno(labelled("cannot lock it"), errno);
   }
   return {};
 }
@@ -85,21 +99,25 @@ Result<void> FileDriver::take_work_directory() {
 Result<void> FileDriver::empty_work_directory() {
   return for_each_entry(
       work_directory_.get(), options_.directory.native(), [&](const std::string& name, unsigned char) -> Result<void> {
+        if (name == lock_name) return {};
         if (::unlinkat(work_directory_.get(), name.c_str(), 0) == 0 || errno == ENOENT) return {};
-        return base::fail_errno(in_section("cannot remove " + std::string(work_name) + "/" + name), errno);
+        return base::fail_errno(labelled("cannot remove " + std::string(work_name) + "/" + name), errno);
       });
 }
 
 // Tries what the driver will do, instead of believing a table of file systems.
 Result<void> FileDriver::probe() {
   struct statfs info{};
-  if (::fstatfs(directory_.get(), &info) != 0) return base::fail_errno(in_section("cannot be examined"), errno);
+  if (::fstatfs(directory_.get(), &info) != 0) return base::fail_errno(labelled("cannot be examined"), errno);
   is_xfs_ = info.f_type == XFS_SUPER_MAGIC;
 
   const std::string name = "probe." + base::new_uuid();
   const auto make = [&](bool nameless) -> Result<NewFile> {
     // Linked into the work directory, where no list of volumes shows it.
-    IMAGECACHE_TRY(NewFile file, NewFile::open({work_directory_.get(), work_directory_.get(), nameless}, name));
+    IMAGECACHE_TRY(
+        NewFile file,
+        NewFile::open(
+            {.directory = work_directory_.get(), .work_directory = work_directory_.get(), .nameless = nameless}, name));
     const std::array<std::byte, 4096> block{};
     IMAGECACHE_CHECK(base::write_all_at(file.fd(), block, 0, name));
     IMAGECACHE_CHECK(file.link());
@@ -108,11 +126,14 @@ Result<void> FileDriver::probe() {
   };
   nameless_ = make(true).has_value();
   const auto first = make(nameless_);
-  if (!first) return fail(first.error().code, in_section("a trial file failed: " + first.error().message));
-  IMAGECACHE_TRY(const NewFile second, NewFile::open({work_directory_.get(), work_directory_.get(), nameless_}, name));
+  if (!first) return fail(first.error().code, labelled("a trial file failed: " + first.error().message));
+  IMAGECACHE_TRY(
+      const NewFile second,
+      NewFile::open(
+          {.directory = work_directory_.get(), .work_directory = work_directory_.get(), .nameless = nameless_}, name));
   const auto shared = reflink(first->fd(), second.fd(), name);
   if (!shared && shared.error().code != Errc::unsupported) {
-    return fail(shared.error().code, in_section("a trial clone failed: " + shared.error().message));
+    return fail(shared.error().code, labelled("a trial clone failed: " + shared.error().message));
   }
   reflinks_ = shared.has_value();
   return base::sync_file(directory_.get(), options_.directory.native());  // for the work directory's own name
@@ -137,6 +158,19 @@ Result<std::vector<VolumeId>> FileDriver::list_volumes() {
   return volumes;
 }
 
+Result<std::uint64_t> FileDriver::promised_bytes() const {
+  std::uint64_t bytes = 0;
+  IMAGECACHE_CHECK(for_each_entry(
+      directory_.get(), options_.directory.native(), [&](const std::string& name, unsigned char type) -> Result<void> {
+        if (type != DT_REG && type != DT_UNKNOWN) return {};
+        struct stat info{};
+        if (::fstatat(directory_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode))
+          bytes += static_cast<std::uint64_t>(info.st_size);
+        return {};
+      }));
+  return bytes;
+}
+
 Result<std::unique_ptr<Driver>> make_file_driver(const BackendOptions& options) {
   const auto wrong = [&](std::string_view name, const std::string& what) {
     return fail(Errc::invalid_argument, "[" + options.section() + "] " + std::string(name) + what);
@@ -151,13 +185,13 @@ Result<std::unique_ptr<Driver>> make_file_driver(const BackendOptions& options) 
         name, " = " + *text + ": must be a whole number from " + std::to_string(least) + " to " + std::to_string(most));
   };
   FileDriver::Options made;
-  made.section = options.section();
   const auto directory = options.get("file_volume_dir");
   if (!directory || base::trim(*directory).empty()) {
     return wrong("file_volume_dir", " is not set: name the directory that holds the volumes");
   }
   made.directory = std::string(base::trim(*directory));
   if (!made.directory.is_absolute()) return wrong("file_volume_dir", " = " + *directory + ": must be an absolute path");
+  made.label = "[" + options.section() + "] file_volume_dir = " + made.directory.native();
   IMAGECACHE_TRY(made.max_concurrency, number("file_max_concurrency", made.max_concurrency, 1, 1024));
   IMAGECACHE_TRY(made.reflink_max_extents, number("file_reflink_max_extents", made.reflink_max_extents, 0, 1'000'000));
   return std::make_unique<FileDriver>(std::move(made));

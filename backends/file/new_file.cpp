@@ -11,28 +11,27 @@
 
 namespace imagecache::backends {
 
-namespace {
-// What Cinder's own drivers give a volume file that its group may use.
-constexpr mode_t volume_mode = 0660;
-}  // namespace
-
 Result<NewFile> NewFile::open(const Place& place, const std::string& name) {
   NewFile file(place, name);
   int fd = -1;
   if (place.nameless) {
-    fd = ::openat(place.directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, volume_mode);
+    fd = ::openat(place.directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, place.mode);
   } else {
     const std::string work_name = name + "." + base::new_uuid();
     fd = ::openat(place.work_directory, work_name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW,
-                  volume_mode);
+                  place.mode);
     if (fd >= 0) file.work_name_ = work_name;
   }
   if (fd < 0) return base::fail_errno(name + ": cannot make a file for it", errno);
   file.fd_ = base::Fd(fd);
 
-  // Changing the mode is a transaction of its own on most file systems, so only if the umask took something away.
+  // Each of these is a transaction of its own on most file systems, so only where something is to change.
   IMAGECACHE_TRY(const struct stat info, base::stat_fd(fd, name));
-  if ((info.st_mode & 07777) != volume_mode && ::fchmod(fd, volume_mode) != 0) {
+  if (place.owner && std::pair(info.st_uid, info.st_gid) != *place.owner &&
+      ::fchown(fd, place.owner->first, place.owner->second) != 0) {
+    return base::fail_errno(name + ": cannot give it to the share's owner", errno);
+  }
+  if ((info.st_mode & 07777) != place.mode && ::fchmod(fd, place.mode) != 0) {
     return base::fail_errno(name + ": cannot set its mode", errno);
   }
   return file;

@@ -4,7 +4,11 @@
 // Elsewhere (NFS) it has a name in the work directory, which FileDriver empties when it starts.
 #pragma once
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "base/fd.hpp"
 #include "imagecache/error.hpp"
@@ -18,9 +22,11 @@ class NewFile {
     int directory = -1;       ///< where they get their names
     int work_directory = -1;  ///< on the same file system, for those that cannot be nameless
     bool nameless = false;    ///< O_TMPFILE and linkat of such a file work here
+    mode_t mode = 0660;       ///< what new files get, whatever the umask
+    std::optional<std::pair<uid_t, gid_t>> owner = std::nullopt;  ///< to give them to, which takes root; else ours
   };
 
-  /// Empty, open for reading and writing, mode 0660 whatever the umask. `name` is what link() will give it.
+  /// Empty, open for reading and writing, of the place's mode and owner. `name` is what link() will give it.
   static Result<NewFile> open(const Place& place, const std::string& name);
   NewFile(NewFile&&) noexcept = default;
   NewFile& operator=(NewFile&&) = delete;  // would forget to drop the work name

@@ -66,10 +66,18 @@ class Driver {
   virtual Result<void> delete_volume(const VolumeId& volume) = 0;
 
   virtual Result<ConnectionInfo> initialize_connection(const VolumeId& volume) = 0;
+
+  /// What the driver hook's answer tells Cinder of a finished volume. Called only with
+  /// Capabilities::has_model_update.
+  virtual Result<ModelUpdate> model_update(const VolumeId& volume) {
+    static_cast<void>(volume);
+    return ModelUpdate{};
+  }
 };
 
 /// Where a driver reads its section of cinder.conf. Names as the operator writes them; the value is what
-/// [section] → [backend_defaults] → nothing gives.
+/// [section] → [backend_defaults] → nothing gives. Only what Cinder's drivers take from [DEFAULT], `state_path` and
+/// `volume_name_template`, is taken from there, with its default.
 class BackendOptions {
  public:
   virtual ~BackendOptions() = default;

@@ -28,12 +28,14 @@ enum class CloneSupport {
   copy_on_write,  ///< it shares the data: time and space do not grow with the content
 };
 
-/// Constant for the life of the driver once check_for_setup_error() has succeeded.
+/// Constant for the life of the driver once check_for_setup_error() has succeeded; but `clone` may change between
+/// full_copy and copy_on_write when storage that was away comes back.
 struct Capabilities {
   CloneSupport clone = CloneSupport::none;
   unsigned max_concurrency = 1;                 ///< how many calls the driver takes at once; the service holds to it
   unsigned clones_per_source = 0;               ///< most clones of one volume alive at a time; 0: no limit
   bool serialize_clones_of_one_source = false;  ///< clones of one source at once are slower than one after the other
+  bool has_model_update = false;                ///< Driver::model_update() says something
 };
 
 struct VolumeStats {
@@ -45,6 +47,12 @@ struct CloneSpec {
   VolumeId source;
   VolumeId target;
   std::uint64_t size_bytes = 0;  ///< of the target; never below the source's size (the service has checked)
+};
+
+/// What Cinder's database must say of a finished volume, so that Cinder's own driver can manage it. Absent: nothing.
+struct ModelUpdate {
+  std::optional<std::string> provider_location;  ///< the column of that name; for NFS the share
+  std::optional<std::string> format;             ///< the admin metadata of that name; for NFS "raw"
 };
 
 /// What an attacher needs, as Cinder's `connection_info`: {"driver_volume_type": …, "data": {…}}.

@@ -44,6 +44,33 @@ base::Task<Reply> for_cinder_volume(Call& call) {
   co_return co_await handler(call);
 }
 
+void add_model_update(Json& view, const ModelUpdate& update) {
+  view["provider_location"] = or_null(update.provider_location.value_or(""));
+  view["format"] = or_null(update.format.value_or(""));
+}
+
+/// The answer for a volume that is finished.
+base::Task<Reply> finished(Call& call, const volume_cache::Created& created, steady_clock::time_point started) {
+  const std::string& id = created.volume.id;
+  auto update = co_await call.api.volumes.model_update(created.volume);
+  if (!update) {
+    // Cinder would not know where its volume is, so it must not be there.
+    Error error = update.error();
+    if (auto cancelled = co_await call.api.volumes.cancel(id); !cancelled) {
+      base::log::error("api", &call.who, "volume {}: cannot take it back, though Cinder is not told where it is: {}",
+                       id, cancelled.error().message);
+      error.message += ", and it could not be taken back: " + cancelled.error().message;
+    }
+    co_return hook_error(error);
+  }
+  Json body{{"volume_id", id},
+            {"outcome", std::string(word(created.outcome))},
+            {"elapsed_ms", elapsed_ms(started)},
+            {"size_gb", created.volume.size_gb}};
+  add_model_update(body, *update);
+  co_return json_reply(200, body);
+}
+
 base::Task<Reply> create(Call& call) {
   const auto started = steady_clock::now();
   const std::string id = base::to_lower(call.parameter("volume_id"));
@@ -65,14 +92,7 @@ base::Task<Reply> create(Call& call) {
   create.display_name = request->display_name;
   create.counts_quota = false;  // Cinder has counted it
   auto created = co_await call.api.volumes.create(std::move(create), acting_for(call, *request), deadline);
-  if (created) {
-    const Json body{{"volume_id", id},
-                    {"outcome", std::string(word(created->outcome))},
-                    {"elapsed_ms", elapsed_ms(started)},
-                    {"size_gb", created->volume.size_gb},
-                    {"provider_location", nullptr}};
-    co_return json_reply(200, body);
-  }
+  if (created) co_return co_await finished(call, *created, started);
   Error error = created.error();
   if (error.code == Errc::timeout && steady_clock::now() >= deadline) {
     // The caller will make the volume itself once it has our answer: nothing of ours may come after that.
@@ -111,17 +131,19 @@ base::Task<Reply> progress(Call& call) {
   co_return json_reply(200, body);
 }
 
-Result<Json> image_volumes_of(catalog::Catalog& catalog, const std::optional<std::string>& backend) {
-  IMAGECACHE_TRY(const auto rows, catalog.list_image_volumes(backend));
-  Json array = Json::array();
-  for (const auto& row : rows) {
-    IMAGECACHE_TRY(const auto volume, catalog.find_volume(row.volume_id));
-    if (!volume) continue;  // evicted since
-    Json view = image_volume_view(row);
-    view["name"] = volume->name;
-    array.push_back(std::move(view));
+struct Listed {
+  catalog::ImageVolume image_volume;
+  catalog::Volume volume;
+};
+
+Result<std::vector<Listed>> image_volumes_of(catalog::Catalog& catalog, const std::optional<std::string>& backend) {
+  IMAGECACHE_TRY(auto rows, catalog.list_image_volumes(backend));
+  std::vector<Listed> listed;
+  for (auto& row : rows) {
+    IMAGECACHE_TRY(auto volume, catalog.find_volume(row.volume_id));
+    if (volume) listed.push_back({std::move(row), std::move(*volume)});  // else evicted since
   }
-  return array;
+  return listed;
 }
 
 base::Task<Reply> list_image_volumes(Call& call) {
@@ -131,10 +153,25 @@ base::Task<Reply> list_image_volumes(Call& call) {
     // Not an empty list: who takes that at its word drops what he knows of them.
     co_return hook_error({Errc::not_found, "backend '" + backend->substr(0, 64) + "': it is not one of ours"});
   }
-  auto list = co_await base::offload(
+  const auto list = co_await base::offload(
       call.api.pool, [&catalog = call.api.volumes.catalog(), backend] { return image_volumes_of(catalog, backend); });
   if (!list) co_return hook_error(list.error());
-  co_return json_reply(200, Json{{"image_volumes", std::move(*list)}});
+  Json array = Json::array();
+  for (const Listed& one : *list) {
+    Json view = image_volume_view(one.image_volume);
+    view["name"] = one.volume.name;
+    ModelUpdate update;
+    if (one.image_volume.state == "ready") {
+      auto asked = co_await call.api.volumes.model_update(one.volume);
+      // Neither without it nor without where it is: a row would be dropped, or be one that nobody can delete. One that
+      // is missing is made anew when it is wanted next.
+      if (!asked && asked.error().code != Errc::not_found) co_return hook_error(asked.error());
+      if (asked) update = std::move(*asked);
+    }
+    add_model_update(view, update);
+    array.push_back(std::move(view));
+  }
+  co_return json_reply(200, Json{{"image_volumes", std::move(array)}});
 }
 
 base::Task<Reply> evict(Call& call) {

@@ -92,7 +92,7 @@ base::Task<Json> backends_view(ApiContext& api) {
   Json array = Json::array();
   for (const auto& backend : api.volumes.backends()) {
     const auto& options = backend->options();
-    const auto& capabilities = backend->capabilities();
+    const auto capabilities = backend->capabilities();
     Json view{{"name", options.name},
               {"volume_backend_name", options.volume_backend_name},
               {"driver", options.driver_name},

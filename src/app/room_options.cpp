@@ -189,7 +189,12 @@ Result<std::vector<std::unique_ptr<volume_cache::Backend>>> make_backends(const 
                          section.section(), driver_name, fmt::join(backends::driver_names(), ", "));
       continue;
     }
-    IMAGECACHE_TRY(std::unique_ptr<Driver> driver, factory(section));
+    auto made_driver = factory(section);
+    if (!made_driver && made_driver.error().code == Errc::unsupported) {
+      base::log::warning("app", nullptr, "{}; the section is left to Cinder", made_driver.error().message);
+      continue;
+    }
+    IMAGECACHE_TRY(std::unique_ptr<Driver> driver, std::move(made_driver));
     const std::string backend_host = section.find_string("backend_host").value_or(host);
     auto backend = std::make_unique<volume_cache::Backend>(
         volume_cache::BackendOptions{

@@ -104,6 +104,10 @@ BackendSection Loader::load_backend(const std::string& name) {
       raw.try_emplace(key, expand(section, text, 0).value_or(text));
     }
   }
+  // Cinder's drivers take these from [DEFAULT], whatever the section says.
+  for (const auto option : {"state_path", "volume_name_template"}) {
+    raw.insert_or_assign(option, config_.get_string("DEFAULT", option));
+  }
   return {std::move(settings), std::move(raw)};
 }
 

@@ -58,8 +58,7 @@ Backend::Backend(BackendOptions options, std::unique_ptr<Driver> driver)
 Backend::~Backend() = default;
 
 void Backend::make_pools() {
-  capabilities_ = driver_->capabilities();
-  const unsigned threads = std::max(1U, capabilities_.max_concurrency);
+  const unsigned threads = std::max(1U, capabilities().max_concurrency);
   const unsigned copies = threads < 2 ? 0 : std::clamp(threads / 4, 1U, 4U);
   pool_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{
       .name = "drv-" + options_.name, .threads = threads - copies, .queue_limit = options_.queue_limit});
@@ -136,10 +135,11 @@ base::Task<Result<void>> Backend::create_cloned_volume(CloneSpec clone) {
   IMAGECACHE_CO_CHECK(check_size(clone.target, clone.size_bytes));
   if (clone.source == clone.target)
     co_return fail(Errc::invalid_argument, clone.target.name + ": a volume cannot be its own clone");
-  if (capabilities_.clone == CloneSupport::none)
+  const Capabilities now = capabilities();
+  if (now.clone == CloneSupport::none)
     co_return fail(Errc::unsupported, "backend " + options_.name + ": its driver cannot clone");
   KeyedTurns::Turn turn;
-  if (capabilities_.serialize_clones_of_one_source) turn = co_await clone_turns_.take(clone.source.name);
+  if (now.serialize_clones_of_one_source) turn = co_await clone_turns_.take(clone.source.name);
   const VolumeId target = clone.target;
   auto work = [this, clone = std::move(clone), turn = std::move(turn)]() mutable -> Result<void> {
     Result<void> result = driver_->create_cloned_volume(clone);
@@ -164,6 +164,13 @@ base::Task<Result<void>> Backend::delete_volume(VolumeId volume) {
 base::Task<Result<ConnectionInfo>> Backend::initialize_connection(VolumeId volume) {
   IMAGECACHE_CO_CHECK(check_name(volume));
   auto work = [this, volume] { return driver_->initialize_connection(volume); };
+  co_return co_await base::offload(*pool_, std::move(work));
+}
+
+base::Task<Result<ModelUpdate>> Backend::model_update(VolumeId volume) {
+  IMAGECACHE_CO_CHECK(check_name(volume));
+  if (!capabilities().has_model_update) co_return ModelUpdate{};
+  auto work = [this, volume] { return driver_->model_update(volume); };
   co_return co_await base::offload(*pool_, std::move(work));
 }
 

@@ -40,8 +40,8 @@ class Backend {
   Backend& operator=(const Backend&) = delete;
 
   const BackendOptions& options() const { return options_; }
-  /// As the driver had them when its setup was last checked.
-  const Capabilities& capabilities() const { return capabilities_; }
+  /// As the driver has them now; how many threads it gets was settled when its setup was last checked.
+  Capabilities capabilities() const { return driver_->capabilities(); }
 
   /// Blocking; at start, before any other call.
   Result<void> check_for_setup_error();
@@ -63,6 +63,7 @@ class Backend {
   base::Task<Result<void>> extend_volume(VolumeId volume, std::uint64_t new_size_bytes);
   base::Task<Result<void>> delete_volume(VolumeId volume);
   base::Task<Result<ConnectionInfo>> initialize_connection(VolumeId volume);
+  base::Task<Result<ModelUpdate>> model_update(VolumeId volume);
 
  private:
   class Claim;
@@ -75,7 +76,6 @@ class Backend {
 
   const BackendOptions options_;
   std::unique_ptr<Driver> driver_;
-  Capabilities capabilities_;
   std::mutex mutex_;
   std::set<std::string> changing_;  // protected by mutex_: targets of calls in flight
   KeyedTurns clone_turns_;          // by source

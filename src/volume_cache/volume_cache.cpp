@@ -138,6 +138,14 @@ base::Task<Result<ConnectionInfo>> VolumeCache::initialize_connection(std::strin
   co_return co_await backend->initialize_connection(VolumeId{volume.name});
 }
 
+base::Task<Result<ModelUpdate>> VolumeCache::model_update(catalog::Volume volume) {
+  Backend* backend = impl_->backend(volume.backend);
+  if (backend == nullptr)
+    co_return fail(Errc::unavailable,
+                   fmt::format("volume {}: its backend {} is not enabled", volume.id, volume.backend));
+  co_return co_await backend->model_update(VolumeId{volume.name});
+}
+
 base::Task<void> VolumeCache::stop(base::Deadline deadline) {
   {
     const std::lock_guard lock(impl_->mutex);

@@ -120,6 +120,9 @@ class VolumeCache {
   /// Returns when the backend has done it. On its failure the size is as before and the status error_extending.
   base::Task<Result<void>> extend(std::string volume_id, std::uint64_t new_size_gb);
   base::Task<Result<ConnectionInfo>> initialize_connection(std::string volume_id);
+  /// What Cinder is to write down of a volume that create() has made. Without a question to storage where the driver
+  /// has nothing to say.
+  base::Task<Result<ModelUpdate>> model_update(catalog::Volume volume);
 
   /// Builds the image-volume ahead of any request. The id is that of progress(). Errc::conflict where the backend keeps
   /// none.

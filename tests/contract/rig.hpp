@@ -33,6 +33,7 @@
 #include "base/fd.hpp"
 #include "base/text.hpp"
 #include "imagecache/driver.hpp"
+#include "support/share_mounts.hpp"
 
 namespace imagecache::test {
 
@@ -71,6 +72,14 @@ class TestDirectory {
  private:
   fs::path path_;
 };
+
+constexpr const char* nfs_driver = "cinder.volume.drivers.nfs.NfsDriver";
+
+/// A directory on the file system that `variable` names, or the system's temporary one.
+inline fs::path place(const char* variable) {
+  const char* const named = std::getenv(variable);
+  return named ? fs::path(named) : fs::temp_directory_path();
+}
 
 /// Where IMAGECACHE_TEST_TINY does not name one: mounts a small tmpfs on `directory` for this process alone. The mount
 /// goes when the process does.
@@ -180,6 +189,7 @@ class Rig {
   RbdPool& rbd() { return *rbd_; }
 #endif
   const fs::path& directory() const { return directory_->path(); }
+  ShareMounts& shares() { return *shares_; }
 
   /// As Driver's read would be, if a service had to read volumes.
   Result<std::size_t> read(const VolumeId& volume, std::uint64_t offset, std::span<std::byte> data) {
@@ -191,16 +201,19 @@ class Rig {
 #endif
     auto connection = driver_->initialize_connection(volume);
     if (!connection) return std::unexpected(connection.error());
-    auto fd = base::open_file(connection->data.at("device_path"), O_RDONLY);
+    const fs::path path = shares_ ? shares_->mount_point(connection->data.at("export")) / connection->data.at("name")
+                                  : fs::path(connection->data.at("device_path"));
+    auto fd = base::open_file(path, O_RDONLY);
     if (!fd) return std::unexpected(fd.error());
     return base::read_at(fd->get(), data, offset, volume.name);
   }
 
  private:
-#ifdef IMAGECACHE_BACKEND_RBD
   friend std::unique_ptr<Rig> make_rig(std::string_view name);
+#ifdef IMAGECACHE_BACKEND_RBD
   std::unique_ptr<RbdPool> rbd_;
 #endif
+  std::unique_ptr<ShareMounts> shares_;
   std::unique_ptr<TestDirectory> directory_;
   std::unique_ptr<Driver> driver_;
 };
@@ -214,6 +227,13 @@ inline std::unique_ptr<Rig> make_rig(std::string_view name) {
   }
   if (name == "file_plain") {
     return std::make_unique<Rig>("file", std::map<std::string, std::string, std::less<>>{}, "IMAGECACHE_TEST_EXT4");
+  }
+  if (name == "nfs") {
+    auto shares = std::make_unique<ShareMounts>(place("IMAGECACHE_TEST_XFS"),
+                                                std::vector<std::string>{"127.0.0.1:/one", "127.0.0.1:/two"});
+    auto rig = std::make_unique<Rig>(nfs_driver, shares->options());
+    rig->shares_ = std::move(shares);
+    return rig;
   }
 #ifdef IMAGECACHE_BACKEND_RBD
   if (name == "rbd") {
@@ -229,7 +249,7 @@ inline std::unique_ptr<Rig> make_rig(std::string_view name) {
 
 /// All drivers that this build has, each on what it can stand on.
 inline std::vector<const char*> rigs() {
-  std::vector<const char*> names = {"memory", "file_reflink", "file_plain"};
+  std::vector<const char*> names = {"memory", "file_reflink", "file_plain", "nfs"};
 #ifdef IMAGECACHE_BACKEND_RBD
   names.push_back("rbd");
 #endif

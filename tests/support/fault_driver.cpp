@@ -115,5 +115,8 @@ Result<void> FaultDriver::delete_volume(const VolumeId& volume) {
 Result<ConnectionInfo> FaultDriver::initialize_connection(const VolumeId& volume) {
   return around(Op::connect, [&] { return inner_->initialize_connection(volume); });
 }
+Result<ModelUpdate> FaultDriver::model_update(const VolumeId& volume) {
+  return inner_->model_update(volume);
+}
 
 }  // namespace imagecache::test

@@ -16,20 +16,26 @@
 
 namespace imagecache::test {
 
+/// From here on, what this thread mounts and unmounts is seen by it and the threads that it starts, and by nobody else.
+inline bool have_own_mounts() {
+  if (::unshare(CLONE_NEWNS) != 0) {
+    const std::string map = "0 " + std::to_string(::getuid()) + " 1";
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) {
+      ADD_FAILURE() << "this test mounts a file system: run it as root or allow user namespaces";
+      return false;
+    }
+    std::ofstream("/proc/self/setgroups") << "deny";
+    std::ofstream("/proc/self/uid_map") << map;
+  }
+  EXPECT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+  return true;
+}
+
 class PrivateMount {
  public:
   /// `type`: "tmpfs" has user attributes since Linux 6.6, "ramfs" never. `flags` are mount(2)'s, e.g. MS_NOATIME.
   explicit PrivateMount(const char* type, unsigned long flags = 0) {
-    if (::unshare(CLONE_NEWNS) != 0) {
-      const std::string map = "0 " + std::to_string(::getuid()) + " 1";
-      if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) {
-        ADD_FAILURE() << "this test mounts a file system: run it as root or allow user namespaces";
-        return;
-      }
-      std::ofstream("/proc/self/setgroups") << "deny";
-      std::ofstream("/proc/self/uid_map") << map;
-    }
-    EXPECT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+    if (!have_own_mounts()) return;
     mounted_ = ::mount(type, path().c_str(), type, flags, nullptr) == 0;
     EXPECT_TRUE(mounted_) << type;
   }
