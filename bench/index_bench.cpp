@@ -197,7 +197,7 @@ void start(const fs::path& directory, const char* driver) {
   const double cpu_before = cpu_seconds();
   value_of(cache->recover_in_background(load));
   const double ready = seconds_since(begin);
-  while (cache->load_progress()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (cache->load_progress()) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   const double took = seconds_since(begin);
   std::printf(
       "%-7s %.3f s until requests may come, %.2f s (%.2f s of CPU) to know %llu images, %llu MiB resident more\n",

@@ -74,7 +74,7 @@ constexpr Row rows[] = {
     {&C::image_cache_files, "imagecache_image_cache_files", "", "", "Image files in the cache", true},
     {&C::image_cache_bytes, "imagecache_image_cache_bytes", "", "", "Bytes of the image files in the cache", true},
     {&C::image_cache_reserved_bytes, "imagecache_image_cache_reserved_bytes", "", "",
-     "Bytes set aside for downloads that run now", true},
+     "Bytes set aside for downloads, and of partial, invalid and leaving files", true},
     {&C::image_cache_loading, "imagecache_image_cache_loading", "", "",
      "1 while the image cache's directory is still being read after a start: until then files and bytes are too few",
      true},

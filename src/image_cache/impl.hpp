@@ -72,7 +72,9 @@ struct ImageCache::Impl {
     std::string content_key;
     std::uint64_t bytes = 0;  // counted as reserved
   };
-  std::map<std::string, Partial> partials;  // left behind by an earlier fill, not being written
+  std::map<std::string, Partial> partials;       // left behind by an earlier fill, not being written
+  std::map<std::string, std::uint64_t> invalid;  // bytes of what is in invalid/, counted as reserved
+  std::uint64_t leaving_bytes = 0;               // of files that have been chosen to go; counted as reserved
   /// A file that is being digested because it may not be the one that was published.
   struct Verification {
     base::Signal ended;
@@ -142,38 +144,51 @@ struct ImageCache::Impl {
   void end_fill(const Fill& fill, bool room_is_released);
 
   // room.cpp
-  /// What has left `entries`, or `partials` (no reason); its files are still there.
+  /// What has left `entries`, `partials` or `invalid`, and whose file is still there.
   struct Victim {
-    std::string id;
-    std::uint64_t size_bytes = 0;
-    std::optional<EvictionReason> reason = std::nullopt;
+    enum class Kind { complete, partial, invalid };
+    Kind kind = Kind::complete;
+    std::string id;  // of an invalid one its name
+    Entry former;    // of others than a complete one its size alone
+    EvictionReason reason = EvictionReason::size;
   };
-  using Victims = std::vector<Victim>;
+  struct Victims {
+    std::vector<Victim> files;
+    std::uint64_t leaving_bytes = 0;  // of theirs, that count as reserved until they are unlinked
+  };
   /// Of the file system. Blocks: to be asked before the mutex is taken.
   Result<std::uint64_t> free_bytes() const;
   /// Evicts until `bytes` more fit under the limit and into `free_bytes`; call with the mutex held. Adds to `victims`
-  /// what the caller hands to remove_files() or remove_later() once it holds no lock, also after an error.
+  /// what the caller hands to remove_files() once it holds no lock, also after an error, and before it writes a byte.
   Result<void> make_room(const std::string& for_id, std::uint64_t bytes, std::uint64_t free_bytes, Victims& victims);
   /// With the mutex held.
   void evict(const std::string& id, EvictionReason reason, Victims& victims);
+  void choose(Victim victim, Victims& victims);
+  /// What there will be once `victims` are gone, under the limit or not. With the mutex held.
+  std::uint64_t bytes_without(const Victims& victims) const {
+    return entries.bytes() + entries.reserved_bytes() - victims.leaving_bytes;
+  }
 
   /// What nobody has used for long, and what is above the high mark. Blocks.
   Result<void> prune_in_background();
 
   // leave.cpp
   enum class Left { clear, deleted, content_changed, invalid };
-  /// Removes their files. Blocks; with no lock held.
-  void remove_files(const Victims& victims);
-  /// The same on the pool. Any thread, any lock.
-  void remove_later(Victims victims);
-  /// Somebody asked for it: file, partial file, and what a running fill would publish.
-  Removed remove_now(const std::string& id, Left why);
+  /// Removes their files. What cannot be removed is what it was before, and counted, until its turn comes again; the
+  /// first reason is returned. Blocks; with no lock held.
+  Result<void> remove_files(const Victims& victims);
+  Result<void> remove_file_of(const Victim& victim);
+  Result<void> remove_invalid(const Victim& victim);
+  /// Somebody asked for it: file, partial file, and what a running fill would publish. A file that cannot be removed
+  /// stays an entry.
+  Result<Removed> remove_now(const std::string& id, Left why);
   /// Takes a file that is not the image's out of the cache; it is kept in invalid/ for people to look at. Nothing
   /// happens to another file than `seen` that stands there by now.
   void invalidate(const std::string& id, const struct stat& seen, Left why, std::string_view reason);
   /// Forgets an entry whose file cannot be opened; it is not there, or it is replaced by the next fill.
   void forget_entry(const std::string& id, std::string_view reason);
-  /// Takes whatever stands at `id` into invalid/; with the id's lock held.
+  /// Takes whatever stands at `id` into invalid/, where it counts until it is cleaned away, or room is wanted; with the
+  /// id's lock held.
   void move_aside(const std::string& id, std::string_view reason);
 
   // recover.cpp
@@ -213,6 +228,8 @@ struct ImageCache::Impl {
   /// written at its end.
   Result<void> flush_now();
   Result<Removed> clean_now();
+  /// Counts a file in invalid/ as so large, or, 0, no more. With the mutex held.
+  void count_invalid(const std::string& name, std::uint64_t bytes);
   base::Task<void> flush_loop();
   base::Task<void> clean_loop();
   base::Task<void> prune_loop();

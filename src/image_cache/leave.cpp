@@ -24,57 +24,85 @@ std::string_view because(EvictionReason reason) {
 
 }  // namespace
 
-void ImageCache::Impl::remove_files(const Victims& victims) {
-  for (const auto& [id, size_bytes, reason] : victims) {
-    if (reason) base::log::info("image_cache", nullptr, "image {}: evicted, {}", id, because(*reason));
-    step("evict.chosen", id);
-    const auto hold = id_locks.hold(id);
-    bool kept = false;
-    bool part_in_use = false;
-    {
-      const std::lock_guard lock(mutex);
-      // It may have been asked for and be kept again meanwhile; a part may be another fill's by now.
-      kept = entries.find(id) != nullptr;
-      part_in_use = fills.contains(id) || partials.contains(id);
-    }
-    if (!kept) {
-      const auto removed = base::remove_file(layout.file(id));
-      if (!removed) base::log::warning("image_cache", nullptr, "{}", removed.error().message);
-      static_cast<void>(ledger->drop_verified(id));
-    }
-    if (!part_in_use) {
-      static_cast<void>(base::remove_file(layout.incomplete(id)));
-      static_cast<void>(ledger->drop_partial(id));
-    }
+Result<void> ImageCache::Impl::remove_files(const Victims& victims) {
+  Result<void> all;
+  for (const auto& victim : victims.files) {
+    auto removed = remove_file_of(victim);
+    if (!removed && all) all = std::move(removed);
   }
+  if (victims.leaving_bytes > 0) {
+    const std::lock_guard lock(mutex);
+    entries.release(victims.leaving_bytes);
+    leaving_bytes -= victims.leaving_bytes;
+    update_gauges();
+  }
+  return all;
 }
 
-void ImageCache::Impl::remove_later(Victims victims) {
-  if (victims.empty()) return;
-  const auto count = victims.size();
-  jobs.begin();
-  const auto work = [this, victims = std::move(victims)] {
-    remove_files(victims);
-    jobs.end();
-  };
-  if (pool.post(work)) return;
-  jobs.end();
-  base::log::warning("image_cache", nullptr, "{} evicted files could not be removed yet", count);
+Result<void> ImageCache::Impl::remove_invalid(const Victim& victim) {
+  const auto hold = id_locks.hold(victim.id);
+  {
+    const std::lock_guard lock(mutex);
+    if (invalid.contains(victim.id)) return {};  // another one by now
+  }
+  auto removed = base::remove_file(layout.invalid(victim.id));
+  if (!removed) {
+    const std::lock_guard lock(mutex);
+    count_invalid(victim.id, victim.former.size_bytes);
+  }
+  return removed;
 }
 
-Removed ImageCache::Impl::remove_now(const std::string& id, Left why) {
-  admissions.forget(id);
-  meet(id);
-  Removed removed;
+Result<void> ImageCache::Impl::remove_file_of(const Victim& victim) {
+  const std::string& id = victim.id;
+  if (victim.kind == Victim::Kind::invalid) return remove_invalid(victim);
+  const bool complete = victim.kind == Victim::Kind::complete;
+  if (complete) base::log::info("image_cache", nullptr, "image {}: evicted, {}", id, because(victim.reason));
+  step("evict.chosen", id);
   const auto hold = id_locks.hold(id);
+  bool kept = false;
   bool part_in_use = false;
   {
     const std::lock_guard lock(mutex);
-    if (const Entry* entry = entries.find(id)) {
+    // It may have been asked for and be kept again meanwhile; a part may be another fill's by now.
+    kept = entries.find(id) != nullptr;
+    part_in_use = fills.contains(id) || partials.contains(id);
+  }
+  if (complete && !kept) {
+    if (auto removed = base::remove_file(layout.file(id)); !removed) {
+      const std::lock_guard lock(mutex);
+      entries.put(id, victim.former, false);
+      return removed;
+    }
+    static_cast<void>(ledger->drop_verified(id));
+  }
+  if (part_in_use) return {};
+  if (auto removed = base::remove_file(layout.incomplete(id)); !removed) {
+    if (complete) return {};  // there was none that counted
+    const std::lock_guard lock(mutex);
+    partials[id] = {.content_key = "", .bytes = victim.former.size_bytes};
+    entries.reserve(victim.former.size_bytes);
+    return removed;
+  }
+  static_cast<void>(ledger->drop_partial(id));
+  return {};
+}
+
+Result<Removed> ImageCache::Impl::remove_now(const std::string& id, Left why) {
+  admissions.forget(id);
+  const bool known = meet(id);
+  const auto hold = id_locks.hold(id);
+  // What is neither known nor named as an image is not ours to remove: a journal of the database, a folder.
+  const auto gone = known || base::is_uuid(id) ? base::remove_file(layout.file(id)) : Result<void>();
+  Removed removed;
+  bool part_in_use = false;
+  {
+    const std::lock_guard lock(mutex);
+    if (const Entry* entry = gone ? entries.find(id) : nullptr) {
       removed = {.files = 1, .bytes = entry->size_bytes};
       (why == Left::clear ? counters.image_evictions_clear : counters.image_evictions_deleted).fetch_add(1);
+      entries.erase(id);
     }
-    entries.erase(id);
     if (const auto fill = fills.find(id); fill != fills.end()) {
       fill->second->bar();
       part_in_use = true;
@@ -85,17 +113,21 @@ Removed ImageCache::Impl::remove_now(const std::string& id, Left why) {
     }
     update_gauges();
   }
-  // What is neither known nor named as an image is not ours to remove: a journal of the database, a folder.
-  const bool ours = removed.files > 0 || base::is_uuid(id);
-  if (auto gone = ours ? base::remove_file(layout.file(id)) : Result<void>(); !gone) {
-    base::log::warning("image_cache", nullptr, "{}", gone.error().message);
-  }
-  static_cast<void>(ledger->drop_verified(id));
+  if (gone) static_cast<void>(ledger->drop_verified(id));
   if (!part_in_use) {
     static_cast<void>(base::remove_file(layout.incomplete(id)));
     static_cast<void>(ledger->drop_partial(id));
   }
+  IMAGECACHE_CHECK(gone);
   return removed;
+}
+
+void ImageCache::Impl::count_invalid(const std::string& name, std::uint64_t bytes) {
+  std::uint64_t& counted = invalid[name];
+  entries.release(counted);
+  entries.reserve(bytes);
+  counted = bytes;
+  if (bytes == 0) invalid.erase(name);
 }
 
 void ImageCache::Impl::move_aside(const std::string& id, std::string_view reason) {
@@ -109,6 +141,12 @@ void ImageCache::Impl::move_aside(const std::string& id, std::string_view reason
                          problem.error().message);
       return;
     }
+  }
+  struct stat moved{};
+  if (::lstat(target.c_str(), &moved) == 0 && S_ISREG(moved.st_mode)) {
+    const std::lock_guard lock(mutex);
+    count_invalid(target.filename().native(), static_cast<std::uint64_t>(moved.st_size));
+    update_gauges();
   }
   static_cast<void>(base::sync_directory(layout.base));
   index->mark_invalid(target, reason);

@@ -128,7 +128,7 @@ void ImageCache::Impl::end_load(Load how) {
   }
   load_ended.notify();
   if (!free) base::log::warning("image_cache", nullptr, "{}", free.error().message);
-  remove_files(victims);
+  if (auto gone = remove_files(victims); !gone) base::log::warning("image_cache", nullptr, "{}", gone.error().message);
   if (how != Load::done) return;
   if (auto flushed = flush_now(); !flushed) base::log::warning("image_cache", nullptr, "{}", flushed.error().message);
 }

@@ -13,7 +13,7 @@ base::Task<Result<Removed>> ImageCache::remove(std::string image_id) {
   Impl& impl = *impl_;
   auto work = [&]() -> Result<Removed> {
     if (!base::is_safe_name(image_id) || image_id == impl.options.sqlite_db) return Removed();
-    const Removed removed = impl.remove_now(image_id, Impl::Left::deleted);
+    const auto removed = impl.remove_now(image_id, Impl::Left::deleted);
     IMAGECACHE_CHECK(impl.flush_now());
     return removed;
   };
@@ -30,12 +30,16 @@ base::Task<Result<Removed>> ImageCache::remove_all() {
       ids = impl.entries.ids();
     }
     Removed total;
+    Result<void> all;
     for (const auto& id : ids) {
-      const Removed one = impl.remove_now(id, Impl::Left::clear);
-      total.files += one.files;
-      total.bytes += one.bytes;
+      const auto one = impl.remove_now(id, Impl::Left::clear);
+      if (!one && all) all = std::unexpected(one.error());
+      if (!one) continue;
+      total.files += one->files;
+      total.bytes += one->bytes;
     }
     IMAGECACHE_CHECK(impl.flush_now());
+    IMAGECACHE_CHECK(all);
     return total;
   };
   co_return co_await base::offload(impl.pool, work);
@@ -53,10 +57,10 @@ base::Task<Result<Removed>> ImageCache::prune() {
       const std::lock_guard lock(impl.mutex);
       const std::uint64_t before = impl.entries.bytes();
       made = impl.make_room("(prune)", 0, free, victims);
-      removed = {.files = victims.size(), .bytes = before - impl.entries.bytes()};
+      removed = {.files = victims.files.size(), .bytes = before - impl.entries.bytes()};
       impl.update_gauges();
     }
-    impl.remove_files(victims);
+    IMAGECACHE_CHECK(impl.remove_files(victims));
     IMAGECACHE_CHECK(made);
     IMAGECACHE_CHECK(impl.flush_now());
     return removed;
@@ -66,9 +70,15 @@ base::Task<Result<Removed>> ImageCache::prune() {
 
 Result<Removed> ImageCache::Impl::clean_now() {
   Removed removed;
-  IMAGECACHE_TRY(const auto invalid, files_in(layout.invalid_dir()));
-  for (const auto& file : invalid) {
-    IMAGECACHE_CHECK(base::remove_file(layout.invalid(file.name)));
+  IMAGECACHE_TRY(const auto broken, files_in(layout.invalid_dir()));
+  for (const auto& file : broken) {
+    {
+      const auto hold = id_locks.hold(file.name);
+      IMAGECACHE_CHECK(base::remove_file(layout.invalid(file.name)));
+      const std::lock_guard lock(mutex);
+      count_invalid(file.name, 0);
+      update_gauges();
+    }
     ++removed.files;
     removed.bytes += file.bytes;
   }

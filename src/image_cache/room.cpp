@@ -20,6 +20,14 @@ void ImageCache::Impl::update_gauges() {
   counters.image_cache_limit_bytes = options.max_size_bytes;
 }
 
+void ImageCache::Impl::choose(Victim victim, Victims& victims) {
+  const std::uint64_t bytes = victim.former.size_bytes;
+  entries.reserve(bytes);
+  leaving_bytes += bytes;
+  victims.leaving_bytes += bytes;
+  victims.files.push_back(std::move(victim));
+}
+
 void ImageCache::Impl::evict(const std::string& id, EvictionReason reason, Victims& victims) {
   const Entry* entry = entries.find(id);
   if (!entry) return;
@@ -29,7 +37,7 @@ void ImageCache::Impl::evict(const std::string& id, EvictionReason reason, Victi
                     : reason == EvictionReason::floor ? counters.image_evictions_floor
                                                       : counters.image_evictions_ttl;
   by_reason.fetch_add(1);
-  victims.push_back({.id = id, .size_bytes = entry->size_bytes, .reason = reason});
+  choose({.kind = Victim::Kind::complete, .id = id, .former = *entry, .reason = reason}, victims);
   entries.evict(id, reason);
 }
 
@@ -50,12 +58,11 @@ Result<void> ImageCache::Impl::make_room(const std::string& for_id, std::uint64_
   // mostly been allocated at their start, so this errs on the side of evicting.
   const std::uint64_t needed = bytes + options.free_space_floor_bytes;
   // Nothing is evicted for what would not fit even then: pinned files and what running fills have reserved stay.
-  std::uint64_t partial_bytes = 0;
-  for (const auto& [id, partial] : partials) {
-    if (id != for_id) partial_bytes += partial.bytes;
-  }
-  const std::uint64_t being_filled = entries.reserved_bytes() - partial_bytes;
-  const std::uint64_t could_be_freed = entries.bytes() - entries.pinned_bytes() + partial_bytes;
+  std::uint64_t leftover_bytes = 0;
+  for (const auto& [id, partial] : partials) leftover_bytes += partial.bytes;
+  for (const auto& [name, size_bytes] : invalid) leftover_bytes += size_bytes;
+  const std::uint64_t being_filled = entries.reserved_bytes() - leftover_bytes - leaving_bytes;
+  const std::uint64_t could_be_freed = entries.bytes() - entries.pinned_bytes() + leftover_bytes;
   if (bytes > 0 && (entries.pinned_bytes() + being_filled + bytes > limit || free_bytes + could_be_freed < needed)) {
     return fail(
         Errc::no_space,
@@ -64,14 +71,19 @@ Result<void> ImageCache::Impl::make_room(const std::string& for_id, std::uint64_
                     for_id, base::format_bytes(bytes), layout.base.native(), base::format_bytes(entries.pinned_bytes()),
                     base::format_bytes(being_filled), base::format_bytes(free_bytes)));
   }
-  const auto too_much = [&] { return entries.bytes() + entries.reserved_bytes() + bytes > limit; };
+  const auto too_much = [&] { return bytes_without(victims) + bytes > limit; };
   while (too_much() || free_bytes < needed) {
-    // Half a file that nobody is writing goes before a whole one.
-    const auto partial = std::ranges::find_if(partials, [&](const auto& p) { return p.first != for_id; });
-    if (partial != partials.end()) {
-      victims.push_back({.id = partial->first, .size_bytes = partial->second.bytes});
+    // What is broken goes first, then half a file that nobody is writing, then a whole one.
+    if (const auto broken = invalid.begin(); broken != invalid.end()) {
+      Victim victim{.kind = Victim::Kind::invalid, .id = broken->first, .former = {.size_bytes = broken->second}};
+      free_bytes += broken->second;
+      count_invalid(victim.id, 0);
+      choose(std::move(victim), victims);
+    } else if (const auto partial = partials.begin(); partial != partials.end()) {
       free_bytes += partial->second.bytes;
       entries.release(partial->second.bytes);
+      choose({.kind = Victim::Kind::partial, .id = partial->first, .former = {.size_bytes = partial->second.bytes}},
+             victims);
       partials.erase(partial);
     } else if (const auto next = entries.victim()) {
       free_bytes += entries.find(*next)->size_bytes;
@@ -85,6 +97,11 @@ Result<void> ImageCache::Impl::make_room(const std::string& for_id, std::uint64_
     return fail(Errc::no_space, fmt::format("image {}: no room for {} in {}: what is there is pinned or being filled",
                                             for_id, base::format_bytes(bytes), layout.base.native()));
   }
+  // What is to be written takes the place of what goes, and not before that is gone: it is counted once.
+  const std::uint64_t replaced = std::min(bytes, victims.leaving_bytes);
+  entries.release(replaced);
+  leaving_bytes -= replaced;
+  victims.leaving_bytes -= replaced;
   return {};
 }
 
@@ -106,27 +123,25 @@ Result<void> ImageCache::Impl::prune_in_background() {
       if (stopping) return {};
       if (options.ttl.count() > 0) {
         const double before = now() - static_cast<double>(options.ttl.count());
-        while (victims.size() < at_once) {
+        while (victims.files.size() < at_once) {
           const auto unused = entries.unused_since(before);
           if (!unused) break;
           evict(*unused, EvictionReason::ttl, victims);
         }
       }
       // The limit itself and the floor hold at any time; here it is about having some room before it is wanted.
-      pruning = pruning || entries.bytes() + entries.reserved_bytes() > high;
-      while (pruning && victims.size() < at_once && entries.bytes() + entries.reserved_bytes() > low) {
+      pruning = pruning || bytes_without(victims) > high;
+      while (pruning && victims.files.size() < at_once && bytes_without(victims) > low) {
         const auto next = entries.victim();
         if (!next) break;
         evict(*next, EvictionReason::size, victims);
       }
       // What was evicted above is free only once it is removed.
-      std::uint64_t free_then = free;
-      for (const auto& victim : victims) free_then += victim.size_bytes;
-      made = make_room("(prune)", 0, free_then, victims);
+      made = make_room("(prune)", 0, free + victims.leaving_bytes, victims);
       update_gauges();
     }
-    remove_files(victims);
-    if (!made || victims.empty()) return made;
+    IMAGECACHE_CHECK(remove_files(victims));
+    if (!made || victims.files.empty()) return made;
   }
 }
 

@@ -187,8 +187,9 @@ class SqliteIndex final : public Index {
   /// false: what is there is broken.
   Result<bool> open_what_is_there() {
     try {
-      database_ = std::make_unique<SQLite::Database>(path_.native(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE,
-                                                     start_busy_timeout_ms);
+      // mutex_ is held by whoever uses it: SQLite need not lock for each column of a million rows.
+      database_ = std::make_unique<SQLite::Database>(
+          path_.native(), SQLite::OPEN_READWRITE | SQLite::OPEN_CREATE | SQLite::OPEN_NOMUTEX, start_busy_timeout_ms);
       distrust(*database_);
       if (!table_is_there(*database_)) {
         // Glance makes it under this lock; the lock file is not made where there is nothing to lock.

@@ -94,8 +94,16 @@ Result<ImageCache::Impl::Joined> ImageCache::Impl::join_or_start_fill(const orig
     update_gauges();
   }
   if (room) fills_changed.notify();
-  remove_files(victims);
+  const auto gone = remove_files(victims);
   IMAGECACHE_CHECK(room);
+  const auto give_up = [&](Errc code, std::string_view reason) {
+    if (!resume) static_cast<void>(base::remove_file(layout.incomplete(info.id)));
+    fill->finish(fail(code, std::string(reason)));
+    end_fill(*fill, false);
+    return fail(code, fmt::format("image {}: {}", info.id, reason));
+  };
+  // The room is there only once it is empty.
+  if (!gone) return give_up(Errc::no_space, "what was to make room for it cannot be removed: " + gone.error().message);
   jobs.begin();
   const auto run = [this, fill] {
     run_fill(fill);
@@ -103,10 +111,7 @@ Result<ImageCache::Impl::Joined> ImageCache::Impl::join_or_start_fill(const orig
   };
   if (!fill_pool.post(run)) {
     jobs.end();
-    if (!resume) static_cast<void>(base::remove_file(layout.incomplete(info.id)));
-    fill->finish(fail(Errc::busy, "too many fills are waiting, try again later"));
-    end_fill(*fill, false);
-    return fail(Errc::busy, "image " + info.id + ": too many fills are waiting, try again later");
+    return give_up(Errc::busy, "too many fills are waiting, try again later");
   }
   return joined;
 }

@@ -123,7 +123,7 @@ void ImageCache::Impl::verify_now(const origin::ImageInfo& info) {
     step("verify.record", id);
     static_cast<void>(room ? ledger->put_verified(id, verified) : base::remove_file(layout.file(id)));
   }
-  remove_files(victims);
+  if (auto gone = remove_files(victims); !gone) base::log::warning("image_cache", nullptr, "{}", gone.error().message);
   if (room) {
     base::log::info("image_cache", nullptr, "image {}: the file in the cache was verified anew", id);
   } else {

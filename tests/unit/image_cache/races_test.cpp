@@ -223,5 +223,96 @@ TEST(ImageCacheRaces, AHerdOnADoubtfulFileDigestsItOnce) {
   EXPECT_EQ(rig.origin.downloads(id), 1U);
 }
 
+/// So that unlink(2) fails, for whoever asks.
+void put_a_folder_in_its_place(const std::filesystem::path& file) {
+  std::filesystem::remove(file);
+  std::filesystem::create_directories(file / "something");
+}
+
+TEST(ImageCacheRoom, WhatGoesCountsUntilItIsGone) {
+  Steps steps;
+  Rig rig({.max_size_bytes = 5 * mib, .on_step = steps.hook()});
+  const auto large = rig.origin.add({.content = Content::generated(3 * mib, 1)});
+  const auto kept = rig.origin.add({.content = Content::generated(2 * mib, 2)});
+  const auto wanted = rig.origin.add({.content = Content::generated(mib, 3)});
+  ASSERT_TRUE(rig.get_and_settle(large));
+  rig.clock.advance(seconds(1));
+  ASSERT_TRUE(rig.get_and_settle(kept));
+  std::uint64_t counted = 0;
+  steps.at("evict.chosen", large,
+           [&] { counted = rig.counters.image_cache_bytes + rig.counters.image_cache_reserved_bytes; });
+  ASSERT_TRUE(rig.get_and_settle(wanted));
+  EXPECT_EQ(counted, 5 * mib) << "what is kept, what is wanted, and the rest of what goes";
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 0U);
+  EXPECT_EQ(rig.cache->size_bytes(), 3 * mib);
+}
+
+TEST(ImageCacheRoom, AFileThatCannotBeRemovedStaysCountedAndMakesNoRoom) {
+  Steps steps;
+  Rig rig({.max_size_bytes = 5 * mib, .on_step = steps.hook()});
+  const auto stuck = rig.origin.add({.content = Content::generated(2 * mib, 1)});
+  const auto other = rig.origin.add({.content = Content::generated(2 * mib, 2)});
+  const auto wanted = rig.origin.add({.content = Content::generated(2 * mib, 3)});
+  ASSERT_TRUE(rig.get_and_settle(stuck));
+  rig.clock.advance(seconds(1));
+  ASSERT_TRUE(rig.get_and_settle(other));
+  steps.at("evict.chosen", stuck, [&] { put_a_folder_in_its_place(rig.file(stuck)); });
+  const auto refused = rig.open(wanted);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::no_space);
+  EXPECT_NE(refused.error().message.find("cannot be removed"), std::string::npos) << refused.error().message;
+  EXPECT_EQ(rig.cache->size_bytes(), 4 * mib);
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 0U);
+  EXPECT_EQ(rig.origin.downloads(wanted), 0U);
+  // It is not the first to go again, so the next who asks is not refused for its sake.
+  ASSERT_TRUE(rig.get_and_settle(wanted));
+  EXPECT_FALSE(rig.cache->is_cached(other));
+  EXPECT_EQ(rig.cache->size_bytes(), 4 * mib);
+}
+
+TEST(ImageCacheRoom, ADeletionThatFailsSaysSoAndTheImageIsStillListed) {
+  Rig rig({.max_size_bytes = 5 * mib});
+  const auto id = rig.origin.add({.content = Content::generated(2 * mib, 1)});
+  ASSERT_TRUE(rig.get_and_settle(id));
+  put_a_folder_in_its_place(rig.file(id));
+  EXPECT_FALSE(rig.io->run(rig.cache->remove(id)));
+  EXPECT_FALSE(rig.io->run(rig.cache->remove_all()));
+  EXPECT_EQ(rig.cache->list().size(), 1U);
+  std::filesystem::remove_all(rig.file(id));
+  EXPECT_TRUE(rig.io->run(rig.cache->remove(id)));
+  EXPECT_TRUE(rig.cache->list().empty());
+}
+
+TEST(ImageCacheRoom, WhatIsInvalidCountsAndIsTheFirstToGo) {
+  Rig rig({.max_size_bytes = 6 * mib});
+  const auto content = Content::generated(2 * mib, 1);
+  const auto broken = rig.origin.add({.content = content});
+  const auto other = rig.origin.add({.content = Content::generated(2 * mib, 2)});
+  const auto third = rig.origin.add({.content = Content::generated(2 * mib, 3)});
+  ASSERT_TRUE(rig.get_and_settle(broken));
+  write_file(rig.file(broken), std::string(2 * mib, 'x'));
+  EXPECT_EQ(rig.get_and_settle(broken).value(), content.bytes());
+  ASSERT_TRUE(rig.get_and_settle(other));
+  EXPECT_TRUE(std::filesystem::exists(rig.file("invalid/" + broken)));
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 2 * mib);
+  rig.restart();
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 2 * mib);
+  ASSERT_TRUE(rig.get_and_settle(third));
+  EXPECT_FALSE(std::filesystem::exists(rig.file("invalid/" + broken)));
+  EXPECT_EQ(rig.cache->size_bytes(), 6 * mib) << "no good file had to go for it";
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 0U);
+}
+
+TEST(ImageCacheRoom, CleaningGivesBackTheRoomOfWhatIsInvalid) {
+  Rig rig({.max_size_bytes = 5 * mib});
+  const auto id = rig.origin.add({.content = Content::generated(2 * mib, 1)});
+  ASSERT_TRUE(rig.get_and_settle(id));
+  write_file(rig.file(id), std::string(2 * mib, 'x'));
+  ASSERT_TRUE(rig.get_and_settle(id));
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 2 * mib);
+  EXPECT_EQ(rig.io->run(rig.cache->clean()).value().files, 1U);
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 0U);
+}
+
 }  // namespace
 }  // namespace imagecache::image_cache
