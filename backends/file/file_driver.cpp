@@ -173,6 +173,18 @@ Result<void> FileDriver::create_cloned_volume(const CloneSpec& clone) {
   return publish(target, clone.target, reflinks_ ? Durable::metadata_only : Durable::with_data);
 }
 
+Result<void> FileDriver::copy_from(const FileDriver& other, const VolumeId& source, const VolumeId& target) {
+  IMAGECACHE_CHECK(check_name(target));
+  IMAGECACHE_TRY(const base::Fd from, other.open_volume(source, O_RDONLY));
+  IMAGECACHE_TRY(const struct stat info, base::stat_fd(from.get(), source.name));
+  IMAGECACHE_CHECK(check_room_for(static_cast<std::uint64_t>(info.st_blocks) * 512, target));
+  IMAGECACHE_TRY(NewFile file, NewFile::open(place(), target.name));
+  IMAGECACHE_CHECK(set_size(file.fd(), size_of(info), target));
+  IMAGECACHE_CHECK(copy_data_runs(from.get(), file.fd(), size_of(info), target.name));
+  base::crash_point("replica.copied");
+  return publish(file, target, Durable::with_data);
+}
+
 Result<void> FileDriver::share_source(int source, int target, const CloneSpec& clone) {
   if (!is_xfs_) return reflink(source, target, clone.target.name);
   // XFS holds the source's lock for the whole walk over its extents, and waiters make it slower still.

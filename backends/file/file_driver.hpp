@@ -58,6 +58,8 @@ class FileDriver final : public Driver {
 
   /// The size of the volume's file; nullopt if there is none. Errc::invalid_argument for a name that no volume has.
   Result<std::optional<std::uint64_t>> find(const VolumeId& volume) const;
+  /// A new volume with the content of one in another's directory: a copy of its data, and as large.
+  Result<void> copy_from(const FileDriver& other, const VolumeId& source, const VolumeId& target);
   /// A file beside the volumes that is not one of them. `name` is ours, not a caller's.
   bool has_file(const std::string& name) const;
   /// The content of a small one; nullopt if there is none.

@@ -46,7 +46,7 @@ Capabilities SharesDriver::capabilities() const {
 
 Result<void> SharesDriver::check_for_setup_error() {
   // What is away has been said in the log, and is looked for again at each call.
-  static_cast<void>(mounted());
+  remove_orphaned_replicas();
   return {};
 }
 
@@ -125,10 +125,15 @@ Result<void> SharesDriver::create_cloned_volume(const CloneSpec& clone) {
   IMAGECACHE_TRY(const Found source, find(clone.source, where));
   IMAGECACHE_TRY(const std::optional<Found> known, look_for(clone.target, where));
   if (known) return is_taken(clone.target);
-  IMAGECACHE_CHECK(check_room(source.on, clone.size_bytes));
-  IMAGECACHE_CHECK(source.on.files->create_cloned_volume(clone));
-  source.on.share->promise(static_cast<std::int64_t>(clone.size_bytes));
-  return {};
+  Result<void> made = check_room(source.on, clone.size_bytes);
+  if (made) made = source.on.files->create_cloned_volume(clone);
+  if (made) source.on.share->promise(static_cast<std::int64_t>(clone.size_bytes));
+  if (made || made.error().code != Errc::no_space || where.all.size() < 2) return made;
+  auto elsewhere = clone_elsewhere(clone, source, where);
+  if (!elsewhere && elsewhere.error().code == Errc::no_space) {
+    elsewhere.error().message = made.error().message + "; " + elsewhere.error().message;
+  }
+  return elsewhere;
 }
 
 Result<void> SharesDriver::extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) {
@@ -147,8 +152,10 @@ Result<void> SharesDriver::delete_volume(const VolumeId& volume) {
     // Whoever unlinked it may have been stopped before that was on disk.
     IMAGECACHE_TRY(const MountedShares where, mounted());
     for (const Mounted& on : where.all) IMAGECACHE_CHECK(on.files->delete_volume(volume));
-    return {};
+    return remove_replicas(volume);
   }
+  // Before the volume: if this ends half way, it is still there to be deleted again.
+  IMAGECACHE_CHECK(remove_replicas(volume));
   const VolumeId info{snapshot_info_name(volume)};
   if (found->on.files->has_file(info.name)) IMAGECACHE_CHECK(found->on.files->delete_volume(info));
   IMAGECACHE_CHECK(found->on.files->delete_volume(volume));

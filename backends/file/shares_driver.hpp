@@ -1,7 +1,8 @@
 // A section with Cinder's NfsDriver: raw files on one or several shares, a FileDriver on each.
 //
 // Called by whoever holds it as a Driver, on any thread, several at once. A volume is on exactly one share. A new one
-// goes to the share that Cinder's driver would take; a clone to its source's, since only there it can share blocks.
+// goes to the share that Cinder's driver would take; a clone to its source's, since only there it can share blocks. If
+// that one has no room for the clone, another gets a replica of the source, once, and clones are made there too.
 // What must always be true: while a share is away nobody is told that a volume is not there, as it may be on that one;
 // and nothing is written where no share is mounted (share.hpp).
 #pragma once
@@ -93,6 +94,11 @@ class SharesDriver final : public Driver {
   std::optional<std::string> refusal(const Share::Room& room, std::uint64_t size_bytes) const;
   /// Among those with room the one of which the least is promised.
   Result<Mounted> choose(const MountedShares& from, std::uint64_t size_bytes, const VolumeId& volume) const;
+  /// A clone on another share than the source's, from a replica of the source there, made if need be.
+  Result<void> clone_elsewhere(const CloneSpec& clone, const Found& source, const MountedShares& where);
+  Result<void> remove_replicas(const VolumeId& source);
+  /// Those whose source is on no share any more.
+  void remove_orphaned_replicas();
   bool is_secure(Secure setting);
 
   const Options options_;
@@ -104,6 +110,8 @@ class SharesDriver final : public Driver {
   // Of what was read last: when it was changed, and its size.
   std::optional<std::pair<std::filesystem::file_time_type, std::uint64_t>> shares_file_state_;
   std::set<std::string> being_made_;
+
+  std::mutex replica_mutex_;  // held while one is copied: one at a time
 };
 
 /// Options: those of Cinder's NfsDriver, and nfs_max_concurrency (default 16). Errc::unsupported if they make the

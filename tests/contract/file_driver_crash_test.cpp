@@ -103,6 +103,52 @@ TEST_P(FileDriverCrash, LeavesWholeVolumesOrNone) {
   EXPECT_TRUE(whole(path(directory, base_), image, 4 * mib));
 }
 
+TEST(ReplicaCrash, LeavesAWholeReplicaOrNone) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const RandomImage image({.virtual_size_bytes = 4 * mib});
+  const VolumeId base{"volume-base"}, clone{"volume-clone"};
+  std::optional<ShareMounts> shares;
+  const auto start = [] {
+    const fs::path directory = std::getenv(directory_variable);
+    auto driver = std::move(*backends::find_driver(nfs_driver)(MapOptions({{"nfs_shares_config", directory / "shares"},
+                                                                           {"nfs_mount_point_base", directory / "mnt"},
+                                                                           {"max_over_subscription_ratio", "2"}})));
+    EXPECT_TRUE(driver->check_for_setup_error());
+    return driver;
+  };
+  const auto replicas = [] {
+    std::size_t count = 0;
+    for (const auto& file : fs::recursive_directory_iterator(fs::path(std::getenv(directory_variable)) / "mnt")) {
+      count += file.is_regular_file() && file.path().filename() != "lock" && file.path().extension() == ".replica";
+    }
+    return count;
+  };
+  if (!std::getenv(directory_variable)) {
+    shares.emplace(place("IMAGECACHE_TEST_XFS"), std::vector<std::string>{"127.0.0.1:/one", "127.0.0.1:/two"});
+    ::setenv(directory_variable, shares->base().parent_path().c_str(), 1);
+    const auto driver = start();
+    ASSERT_TRUE(driver->create_volume(base, 4 * mib) && driver->copy_image_to_volume(image, base, {}));
+    // No clone fits beside its source any more.
+    const fs::path home = shares->exported(*driver->model_update(base)->provider_location);
+    std::ofstream(home / "filler") << "x";
+    fs::resize_file(home / "filler", driver->get_volume_stats()->total_bytes);
+  }
+  EXPECT_EXIT(
+      {
+        ::setenv("IMAGECACHE_CRASH_AT", "replica.copied", 1);
+        static_cast<void>(start()->create_cloned_volume({base, clone, 6 * mib}));
+        std::_Exit(0);
+      },
+      testing::KilledBySignal(SIGKILL), "");
+  EXPECT_EQ(replicas(), 0U);
+  const auto driver = start();
+  EXPECT_EQ(driver->list_volumes()->size(), 1U);
+  const auto cloned = driver->create_cloned_volume({base, clone, 6 * mib});
+  EXPECT_TRUE(cloned) << cloned.error().message;
+  EXPECT_EQ(replicas(), 1U);
+  ::unsetenv(directory_variable);
+}
+
 INSTANTIATE_TEST_SUITE_P(, FileDriverCrash,
                          testing::Combine(testing::Values("file", "nfs"),
                                           testing::Values(Crash{"volume.linked", false, false, false},

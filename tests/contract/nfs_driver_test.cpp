@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <cstring>
 #include <fstream>
 
 #include "backends/file/nfs_shares.hpp"
@@ -146,6 +147,47 @@ TEST_F(NfsDriver, ANewVolumeGoesToTheShareWithTheLeastPromisedAndACloneStaysWith
     EXPECT_EQ(share_of(*driver, clone), home);
   }
   EXPECT_EQ(driver->model_update(base_)->format, "raw");
+}
+
+TEST_F(NfsDriver, WhereTheSourcesShareHasNoRoomAnotherGetsOneReplicaForAllItsClones) {
+  begin({one, two}, {{"max_over_subscription_ratio", "2"}});
+  const RandomImage image({.virtual_size_bytes = 3 * mib});
+  ASSERT_TRUE(driver->create_volume(base_, 3 * mib));
+  ASSERT_TRUE(driver->copy_image_to_volume(image, base_, {}));
+  const std::string home = share_of(*driver, base_), away = home == one ? two : one;
+  // Somebody fills up the promises of the source's share.
+  std::ofstream(path(home, "filler")) << "x";
+  fs::resize_file(path(home, "filler"), driver->get_volume_stats()->total_bytes);
+  driver.reset();  // what others write is summed up once a minute, or at the start
+  driver = start(shares->options(), {{"max_over_subscription_ratio", "2"}});
+  const auto first = driver->create_cloned_volume({base_, clone_, 4 * mib});
+  ASSERT_TRUE(first) << first.error().message;
+  const fs::path replica = path(away, "volume-base.replica");
+  const auto made_at = fs::last_write_time(replica);
+  ASSERT_TRUE(driver->create_cloned_volume({base_, other_, 3 * mib}));
+  EXPECT_EQ(fs::last_write_time(replica), made_at);
+  EXPECT_EQ(share_of(*driver, clone_), away);
+  EXPECT_EQ(driver->list_volumes()->size(), 3U);
+
+  ASSERT_TRUE(driver->delete_volume(base_));
+  EXPECT_FALSE(fs::exists(replica));
+  for (const auto& [volume, size] : {std::pair{clone_, 4 * mib}, std::pair{other_, 3 * mib}}) {
+    std::vector<std::byte> wanted(size);
+    image.expected(0, wanted);
+    const auto content = base::read_small_file(path(away, volume.name), 16 * mib);
+    ASSERT_TRUE(content && content->size() == size);
+    EXPECT_EQ(std::memcmp(content->data(), wanted.data(), size), 0) << volume.name;
+  }
+}
+
+TEST_F(NfsDriver, AReplicaWhoseSourceIsGoneGoesAtTheNextStart) {
+  begin({one, two});
+  ASSERT_TRUE(driver->create_volume(base_, mib));
+  for (const char* name : {"volume-base.replica", "volume-gone.replica"}) std::ofstream(path(two, name)) << "x";
+  driver.reset();
+  driver = start(shares->options());
+  EXPECT_TRUE(fs::exists(path(two, "volume-base.replica")));
+  EXPECT_FALSE(fs::exists(path(two, "volume-gone.replica")));
 }
 
 TEST_F(NfsDriver, AShareThatIsAddedToTheFileIsTakenUpWithoutARestart) {
