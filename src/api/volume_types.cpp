@@ -35,11 +35,9 @@ std::vector<catalog::VolumeType> types_of_backends(const volume_cache::VolumeCac
 }  // namespace
 
 std::string id_of_backend_type(const std::string& name) {
-  auto digest = base::Digest::of("sha256");
+  const auto digest = base::sha256_hex("cinder-image-cache volume type " + name);
   if (!digest) return name;
-  const std::string seed = "cinder-image-cache volume type " + name;
-  digest->update(std::as_bytes(std::span(seed)));
-  const std::string hex = digest->hex();
+  const std::string& hex = *digest;
   // A UUID of version 8: made by a rule of our own.
   return hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-8" + hex.substr(13, 3) + "-a" + hex.substr(17, 3) + "-" +
          hex.substr(20, 12);

@@ -30,4 +30,8 @@ class Digest {
   std::unique_ptr<evp_md_ctx_st, Free> context_;
 };
 
+/// SHA-256 of a short text in lower-case hexadecimal; for what is asked at each request, since it looks the digest up
+/// once. Errc::unsupported where libcrypto has none.
+Result<std::string> sha256_hex(std::string_view text);
+
 }  // namespace imagecache::base

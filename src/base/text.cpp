@@ -29,19 +29,40 @@ std::string format_bytes(std::uint64_t bytes) {
   return fmt::format("{:.1f} {}", value, units[unit]);
 }
 
-std::string new_uuid() {
-  std::array<unsigned char, 16> raw{};
-  if (RAND_bytes(raw.data(), static_cast<int>(raw.size())) != 1) {
-    std::random_device device;
-    for (auto& byte : raw) byte = static_cast<unsigned char>(device());
+namespace {
+
+using UuidBytes = std::array<unsigned char, 16>;
+
+/// Random bytes are had for many ids at once: asking for them costs more than all the rest of an id.
+UuidBytes random_bytes() {
+  thread_local std::array<unsigned char, 64 * sizeof(UuidBytes)> stock;
+  thread_local std::size_t used = stock.size();
+  if (used == stock.size()) {
+    if (RAND_bytes(stock.data(), static_cast<int>(stock.size())) != 1) {
+      std::random_device device;
+      for (auto& byte : stock) byte = static_cast<unsigned char>(device());
+    }
+    used = 0;
   }
+  UuidBytes raw;
+  std::copy_n(stock.begin() + static_cast<std::ptrdiff_t>(used), raw.size(), raw.begin());
+  used += raw.size();
+  return raw;
+}
+
+}  // namespace
+
+std::string new_uuid() {
+  static constexpr std::string_view digits = "0123456789abcdef";
+  UuidBytes raw = random_bytes();
   raw[6] = static_cast<unsigned char>((raw[6] & 0x0f) | 0x40);
   raw[8] = static_cast<unsigned char>((raw[8] & 0x3f) | 0x80);
   std::string text;
   text.reserve(36);
   for (std::size_t i = 0; i < raw.size(); ++i) {
     if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    fmt::format_to(std::back_inserter(text), "{:02x}", raw[i]);
+    text += digits[raw[i] >> 4];
+    text += digits[raw[i] & 15];
   }
   return text;
 }

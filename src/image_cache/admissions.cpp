@@ -1,7 +1,6 @@
 #include "image_cache/admissions.hpp"
 
 #include "base/digest.hpp"
-#include "base/try.hpp"
 
 namespace imagecache::image_cache {
 namespace {
@@ -17,10 +16,10 @@ bool is_a_no(const Error& error) {
 }  // namespace
 
 Result<std::string> Admissions::caller_of(const base::RequestContext& context) {
-  IMAGECACHE_TRY(base::Digest digest, base::Digest::of("sha256"));
+  std::string parts;
   const auto add = [&](std::string_view part) {
-    digest.update(std::as_bytes(std::span(part)));
-    digest.update(std::as_bytes(std::span("\0", 1)));
+    parts += part;
+    parts += '\0';
   };
   add(context.auth_token);
   // Without tokens (noauth) callers differ by these alone.
@@ -29,7 +28,7 @@ Result<std::string> Admissions::caller_of(const base::RequestContext& context) {
   add(context.system_scope);
   add(context.is_admin ? "admin" : "");
   for (const auto& role : context.roles) add(role);
-  return digest.hex();
+  return base::sha256_hex(parts);
 }
 
 Admissions::Begun Admissions::begin(Key key, Time now) {
