@@ -48,11 +48,11 @@ base::Task<Result<Admission>> ImageCache::admit(std::string image_id, base::Requ
   Impl& impl = *impl_;
   if (impl.stop_source.stop_requested()) co_return fail(Errc::unavailable, "the image cache is stopping");
   IMAGECACHE_CO_TRY(std::string caller, Admissions::caller_of(context));
-  const auto begun = impl.admissions.begin({.image_id = std::move(image_id), .caller = std::move(caller)},
-                                           std::chrono::steady_clock::now());
+  auto begun = impl.admissions.begin({.image_id = std::move(image_id), .caller = std::move(caller)},
+                                     std::chrono::steady_clock::now());
   if (begun.remembered) {
     impl.counters.authorizations_remembered.fetch_add(1, std::memory_order_relaxed);
-    co_return *begun.remembered;
+    co_return std::move(*begun.remembered);
   }
   auto& count = begun.is_first ? impl.counters.authorizations_asked : impl.counters.authorizations_joined;
   count.fetch_add(1, std::memory_order_relaxed);

@@ -43,7 +43,14 @@ base::Task<void> ImageCache::Impl::flush_loop() {
   std::string last_problem;
   if (!co_await loaded_at_last()) co_return;
   while (co_await pause(options.flush_interval)) {
-    auto work = [this] { return flush_now(); };
+    auto work = [this] {
+      std::vector<OpenFile> idle;  // closed here, where it may take its time
+      {
+        const std::lock_guard lock(mutex);
+        idle = entries.take_idle_files();
+      }
+      return flush_now();
+    };
     note(last_problem, co_await base::offload(pool, work), "writing what was used");
   }
 }

@@ -7,6 +7,8 @@ namespace imagecache::image_cache {
 namespace {
 
 constexpr std::size_t most_evictions_remembered = 16384;
+// Few images are asked for many times a second, and each costs a descriptor.
+constexpr std::size_t most_open_files = 64;
 
 }  // namespace
 
@@ -118,6 +120,37 @@ void Entries::restamp(const Restamped& moved) {
   Entry* entry = entry_of(moved.image_id);
   if (!entry || !entry->verified) return;
   if (entry->verified->stamp == moved.before) entry->verified->stamp = moved.after;
+}
+
+OpenFile Entries::open_file(std::string_view id) {
+  Entry* entry = entry_of(id);
+  if (!entry || !entry->verified) return nullptr;
+  auto& known = *entry->verified.known_;
+  known.file_is_used = true;
+  return known.file;
+}
+
+void Entries::keep_open(std::string_view id, const Stamp& stamp, const OpenFile& file) {
+  Entry* entry = entry_of(id);
+  if (open_.size() >= most_open_files || !entry || !entry->verified) return;
+  auto& known = *entry->verified.known_;
+  if (known.file || !(known.verified.stamp == stamp)) return;
+  known.file = file;
+  known.file_is_used = true;
+  open_.emplace_back(id);
+}
+
+std::vector<OpenFile> Entries::take_idle_files() {
+  std::vector<OpenFile> idle;
+  std::erase_if(open_, [&](const std::string& id) {
+    Entry* entry = entry_of(id);
+    if (!entry || !entry->verified || !entry->verified.known_->file) return true;
+    auto& known = *entry->verified.known_;
+    if (std::exchange(known.file_is_used, false)) return false;
+    idle.push_back(std::exchange(known.file, nullptr));
+    return true;
+  });
+  return idle;
 }
 
 bool Entries::erase(const std::string& id, bool evicted) {

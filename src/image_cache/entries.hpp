@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/fd.hpp"
 #include "image_cache/eviction.hpp"
 #include "image_cache/index.hpp"
 #include "image_cache/ledger.hpp"
@@ -24,26 +25,36 @@
 
 namespace imagecache::image_cache {
 
-/// A Verified or none, in the room of a pointer: most files that are stored are not used for weeks.
+/// A published file, open for reading at any offset: shared by the entry and the readers, of whom any may be the last.
+using OpenFile = std::shared_ptr<const base::Fd>;
+
+/// A Verified or none, in the room of a pointer: most files that are stored are not used for weeks. With it, the file
+/// itself while it is asked for again and again.
 class MaybeVerified {
  public:
   MaybeVerified() = default;
-  MaybeVerified(Verified verified) : verified_(std::make_unique<Verified>(std::move(verified))) {}
-  MaybeVerified(const MaybeVerified& other)
-      : verified_(other.verified_ ? std::make_unique<Verified>(*other.verified_) : nullptr) {}
+  MaybeVerified(Verified verified) : known_(std::make_unique<Known>(std::move(verified))) {}
+  MaybeVerified(const MaybeVerified& other) : known_(other.known_ ? std::make_unique<Known>(*other.known_) : nullptr) {}
   MaybeVerified(MaybeVerified&&) noexcept = default;
   MaybeVerified& operator=(MaybeVerified other) noexcept {
-    verified_ = std::move(other.verified_);
+    known_ = std::move(other.known_);
     return *this;
   }
   ~MaybeVerified() = default;
-  explicit operator bool() const { return verified_ != nullptr; }
-  const Verified* operator->() const { return verified_.get(); }
-  Verified* operator->() { return verified_.get(); }
-  operator std::optional<Verified>() const { return verified_ ? std::optional(*verified_) : std::nullopt; }
+  explicit operator bool() const { return known_ != nullptr; }
+  const Verified* operator->() const { return &known_->verified; }
+  Verified* operator->() { return &known_->verified; }
+  operator std::optional<Verified>() const { return known_ ? std::optional(known_->verified) : std::nullopt; }
 
  private:
-  std::unique_ptr<Verified> verified_;
+  friend class Entries;
+  struct Known {
+    explicit Known(Verified what) : verified(std::move(what)) {}
+    Verified verified;
+    OpenFile file{};
+    bool file_is_used = false;
+  };
+  std::unique_ptr<Known> known_;
 };
 
 struct Entry {
@@ -91,6 +102,13 @@ class Entries {
   void set_size(const std::string& id, std::uint64_t size_bytes);
   /// The same file under another stamp. Nothing happens where it was not known under the former.
   void restamp(const Restamped& moved);
+  /// The file, if an earlier hit left it open; null else. It may have been changed or unlinked since: its status tells.
+  OpenFile open_file(std::string_view id);
+  /// Leaves the file of a hit open for the next one, if it is still what the entry says and not too many are. It is
+  /// closed with the entry, so that what is evicted gives its room back.
+  void keep_open(std::string_view id, const Stamp& stamp, const OpenFile& file);
+  /// Takes away the files that nobody has asked for since the last call; the caller lets go of them, with no lock held.
+  std::vector<OpenFile> take_idle_files();
   /// Somebody removed it, or it is not to be trusted. False: it was not there.
   bool erase(const std::string& id) { return erase(id, false); }
   /// As erase(), of what the cache itself has chosen to go; remembered for a while.
@@ -168,6 +186,8 @@ class Entries {
   std::uint64_t pinned_bytes_ = 0;
   std::uint64_t bytes_ = 0;
   std::uint64_t reserved_ = 0;
+
+  std::vector<std::string> open_;  // whose files were left open; some have gone since, perhaps
 
   std::map<std::string, IndexHits> hits_;
   std::set<std::string> to_put_;

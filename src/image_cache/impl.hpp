@@ -24,7 +24,7 @@ namespace imagecache::image_cache {
 struct Reader::State {
   Outcome outcome = Outcome::hit;
   origin::ImageInfo info;
-  base::Fd file;   // of a hit
+  OpenFile file;   // of a hit
   Following fill;  // of a collapsed or a miss
   std::uint64_t size_bytes = 0;
   std::uint64_t epoch = 0;
@@ -109,14 +109,15 @@ struct ImageCache::Impl {
                                             base::Deadline deadline);
   /// A file that can be served at once, or not: then it may be `doubtful` and is to be verified, or there is none.
   struct Look {
-    base::Fd file;
+    OpenFile file;
     bool doubtful = false;
   };
   /// Blocks for a few system calls.
   Result<Look> look_at_file(const origin::ImageInfo& info);
-  /// The published file, if the kernel can open it from memory alone and it is the one that was verified; else none,
-  /// which says nothing. Does not block, so that a hit that is asked for all the time needs no other thread.
-  base::Fd hot_file(const origin::ImageInfo& info) const;
+  /// The published file, if it is open already or the kernel can open it from memory alone, and it is the one that was
+  /// verified; else none, which says nothing. Does not block, so that a hit that is asked for all the time needs no
+  /// other thread.
+  OpenFile hot_file(const origin::ImageInfo& info);
 
   // verify.cpp
   /// The file is digested once, whoever waits. Afterwards it is verified, or gone, or is looked at again.

@@ -28,22 +28,34 @@ std::string_view algorithm_of(std::string_view content_key) {
 
 }  // namespace
 
-base::Fd ImageCache::Impl::hot_file(const origin::ImageInfo& info) const {
+OpenFile ImageCache::Impl::hot_file(const origin::ImageInfo& info) {
   Stamp stamp;
+  OpenFile file;
   {
     const std::lock_guard lock(mutex);
     const Entry* entry = entries.find(info.id);
     if (!entry || !entry->verified || fills.contains(info.id)) return {};
     if (entry->verified->content_key != info.content_key()) return {};
     stamp = entry->verified->stamp;
+    file = entries.open_file(info.id);
   }
-  const auto path = layout.file(info.id);
-  open_how how{};
-  how.flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-  how.resolve = RESOLVE_CACHED;  // Linux 5.12; an older one, or a name that is not in memory, is an error
-  base::Fd file(static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof how)));
+  const bool was_open = file != nullptr;
+  if (!was_open) {
+    const auto path = layout.file(info.id);
+    open_how how{};
+    how.flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    how.resolve = RESOLVE_CACHED;  // Linux 5.12; an older one, or a name that is not in memory, is an error
+    file = std::make_shared<const base::Fd>(
+        static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof how)));
+  }
+  // Of a file that was left open too: unlinked or written to since, it has another time of change.
   struct stat status{};
-  if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode) || !(stamp_of(status) == stamp)) return {};
+  if (!*file || ::fstat(file->get(), &status) != 0 || !S_ISREG(status.st_mode) || !(stamp_of(status) == stamp))
+    return {};
+  if (!was_open) {
+    const std::lock_guard lock(mutex);
+    entries.keep_open(info.id, stamp, file);
+  }
   return file;
 }
 
@@ -103,7 +115,8 @@ Result<ImageCache::Impl::Look> ImageCache::Impl::look_at_file(const origin::Imag
     }
   }
   if (!verified || verified->stamp != stamp) return Look{.file = {}, .doubtful = true};
-  if (verified->content_key == key) return Look{.file = std::move(file), .doubtful = false};
+  if (verified->content_key == key)
+    return Look{.file = std::make_shared<const base::Fd>(std::move(file)), .doubtful = false};
   if (!algorithm_of(key).empty() && algorithm_of(key) == algorithm_of(verified->content_key)) {
     invalidate(id, status, Left::content_changed, "the image has other content now");
     return Look();
@@ -112,8 +125,11 @@ Result<ImageCache::Impl::Look> ImageCache::Impl::look_at_file(const origin::Imag
   return Look{.file = {}, .doubtful = true};
 }
 
-base::Task<Result<Reader>> ImageCache::Impl::open_described(origin::ImageInfo info, base::RequestContext context,
+base::Task<Result<Reader>> ImageCache::Impl::open_described(origin::ImageInfo described, base::RequestContext context,
                                                             base::Deadline deadline) {
+  auto state = std::make_unique<Reader::State>();
+  state->info = std::move(described);
+  const origin::ImageInfo& info = state->info;
   if (!base::is_safe_name(info.id) || info.id == options.sqlite_db) {
     co_return fail(Errc::invalid_argument, "image '" + info.id + "': not an id that can be cached");
   }
@@ -121,8 +137,6 @@ base::Task<Result<Reader>> ImageCache::Impl::open_described(origin::ImageInfo in
   if (info.size_bytes.value_or(0) == 0) {
     co_return fail(Errc::unsupported, "image " + info.id + ": the origin does not say its size");
   }
-  auto state = std::make_unique<Reader::State>();
-  state->info = info;
   state->size_bytes = *info.size_bytes;
   // Again where something happened between two looks: a fill ended, a file was verified.
   for (unsigned looks = 0; !state->fill; ++looks) {
@@ -135,7 +149,7 @@ base::Task<Result<Reader>> ImageCache::Impl::open_described(origin::ImageInfo in
       state->outcome = Outcome::collapsed;
       break;
     }
-    if (base::Fd hot = looks == 0 ? hot_file(info) : base::Fd()) {
+    if (OpenFile hot = looks == 0 ? hot_file(info) : nullptr) {
       state->outcome = Outcome::hit;
       state->file = std::move(hot);
       co_return Reader(std::move(state));
@@ -172,7 +186,7 @@ base::Task<Result<Reader>> ImageCache::Impl::open_described(origin::ImageInfo in
     state->epoch = view.epoch;
     if (view.state != Fill::State::queued) break;
     if (!co_await fill.changed().wait_past(seen, deadline)) {
-      co_return fail(Errc::timeout, "image " + state->info.id + ": the origin has not begun to send it in time");
+      co_return fail(Errc::timeout, "image " + info.id + ": the origin has not begun to send it in time");
     }
   }
   co_return Reader(std::move(state));

@@ -17,7 +17,7 @@ std::optional<std::uint64_t> Reader::size_bytes() const {
   return state_->size_bytes;
 }
 int Reader::fd() const {
-  return state_->fill ? state_->fill->fd() : state_->file.get();
+  return state_->fill ? state_->fill->fd() : state_->file->get();
 }
 
 base::Task<Result<std::uint64_t>> Reader::wait_available(std::uint64_t offset_bytes, base::Deadline deadline) {

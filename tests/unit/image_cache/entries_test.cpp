@@ -169,6 +169,47 @@ TEST(Entries, ARestampedFileStaysVerifiedAndAnotherDoesNot) {
   entries.restamp({.image_id = "b", .before = before, .after = after});
 }
 
+TEST(Entries, AFileIsLeftOpenForTheNextHitUntilNobodyAsksOrItsEntryGoes) {
+  Entries entries;
+  const Stamp stamp{.inode = 1, .size_bytes = 10, .mtime_ns = 5, .ctime_ns = 5};
+  const auto file = std::make_shared<const base::Fd>();
+  const auto is_open = [&] { return file.use_count() > 1; };
+  entries.keep_open("a", stamp, file);
+  EXPECT_FALSE(is_open()) << "of an image that is not there";
+  entries.put("a", {.verified = Verified{.content_key = "k", .stamp = stamp}}, true);
+  entries.keep_open("a", {.inode = 2}, file);
+  EXPECT_FALSE(is_open()) << "of another file than the published one";
+  entries.keep_open("a", stamp, file);
+  EXPECT_EQ(entries.open_file("a"), file);
+
+  EXPECT_THAT(entries.take_idle_files(), IsEmpty()) << "it was asked for";
+  EXPECT_THAT(entries.take_idle_files(), ElementsAre(file));
+  EXPECT_EQ(entries.open_file("a"), nullptr);
+  EXPECT_FALSE(is_open());
+
+  entries.keep_open("a", stamp, file);
+  EXPECT_TRUE(is_open());
+  entries.set_verified("a", std::nullopt);
+  EXPECT_FALSE(is_open()) << "in doubt";
+  entries.set_verified("a", Verified{.content_key = "k", .stamp = stamp});
+  entries.keep_open("a", stamp, file);
+  entries.evict("a", EvictionReason::size);
+  EXPECT_FALSE(is_open()) << "what is evicted gives its room back";
+}
+
+TEST(Entries, OnlySoManyFilesAreLeftOpen) {
+  Entries entries;
+  const Stamp stamp{.inode = 1};
+  const auto file = std::make_shared<const base::Fd>();
+  for (int i = 0; i < 1000; ++i) {
+    const auto id = std::to_string(i);
+    entries.put(id, {.verified = Verified{.content_key = "k", .stamp = stamp}}, true);
+    entries.keep_open(id, stamp, file);
+  }
+  EXPECT_LE(file.use_count(), 65);
+  EXPECT_GT(file.use_count(), 1);
+}
+
 TEST(Entries, ThousandsOfRandomCallsKeepTheBooks) {
   for (const auto* policy : {"lru", "s3fifo", "gdsf"}) {
     Entries entries;

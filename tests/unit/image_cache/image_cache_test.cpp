@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <latch>
 #include <thread>
 
@@ -244,6 +245,45 @@ TEST(ImageCache, AFileThatWasChangedBehindOurBackIsFetchedAgainAndNeverServed) {
   EXPECT_EQ(rig.get_and_settle(id).value(), content.bytes());
   EXPECT_EQ(rig.origin.downloads(id), 2U);
   EXPECT_EQ(rig.counters.image_files_invalidated, 1U);
+}
+
+TEST(ImageCache, AFileThatIsOpenStillIsNotServedAfterItWasUnlinkedOrReplaced) {
+  Rig rig;
+  const auto content = Content::generated(2 * mib, 19);
+  const auto id = rig.origin.add({.content = content});
+  ASSERT_TRUE(rig.get_and_settle(id));
+  const auto one = rig.open(id).value();
+  const auto two = rig.open(id).value();
+  ASSERT_EQ(two.outcome(), Outcome::hit);
+  EXPECT_EQ(one.fd(), two.fd()) << "the file is opened once for all who read it";
+
+  std::filesystem::remove(rig.file(id));
+  EXPECT_EQ(rig.get_and_settle(id).value(), content.bytes());
+  EXPECT_EQ(rig.origin.downloads(id), 2U);
+
+  ASSERT_EQ(rig.open(id)->outcome(), Outcome::hit);
+  std::string wrong = content.bytes();
+  wrong[12345] = static_cast<char>(wrong[12345] ^ 1);
+  write_file(rig.file("other"), wrong);
+  std::filesystem::rename(rig.file("other"), rig.file(id));
+  EXPECT_EQ(rig.get_and_settle(id).value(), content.bytes());
+  EXPECT_EQ(rig.origin.downloads(id), 3U);
+}
+
+TEST(ImageCache, WhatIsRemovedIsNotKeptOpen) {
+  Rig rig;
+  const auto id = rig.origin.add({.content = Content::generated(mib, 19)});
+  ASSERT_TRUE(rig.get_and_settle(id));
+  ASSERT_EQ(rig.open(id)->outcome(), Outcome::hit);
+  const auto is_open = [&] {
+    return std::ranges::any_of(std::filesystem::directory_iterator("/proc/self/fd"), [&](const auto& fd) {
+      std::error_code gone;  // the one that reads the folder
+      return std::filesystem::read_symlink(fd, gone).native().starts_with(rig.file(id).native());
+    });
+  };
+  EXPECT_TRUE(is_open());
+  ASSERT_TRUE(rig.io->run(rig.cache->remove(id)));
+  EXPECT_FALSE(is_open());
 }
 
 TEST(ImageCache, AnImageIdWithOtherBytesIsOtherContent) {
