@@ -169,7 +169,8 @@ base::Task<void> ImageApi::send_head(http::Exchange& exchange, Admission admissi
 base::Task<void> ImageApi::serve_file(http::Exchange& exchange, const ImageRequest& request, Admission admission,
                                       const base::RequestContext& context) {
   const std::string_view header = exchange.header("Range");
-  const bool ranged = !header.empty() && range_holds(exchange.header("If-Range"), entity_tag(admission.info));
+  const std::string_view if_range = exchange.header("If-Range");
+  const bool ranged = !header.empty() && (if_range.empty() || range_holds(if_range, entity_tag(admission.info)));
   const bool alone = options_.upstream_urls.empty();
   if (ranged) {
     const std::uint64_t claimed = admission.info.size_bytes.value_or(0);

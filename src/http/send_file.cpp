@@ -16,6 +16,13 @@ namespace {
 // its cost does not show, short enough that other connections of the same thread get their turn.
 constexpr std::size_t sendfile_bytes = 2 << 20;
 constexpr std::size_t turn_bytes = 4 << 20;
+// The head shares a segment with the first bytes, which then are to fit into it, and into the sixteen pages that the
+// kernel moves in one go: else it sends the rest apart, after a pause by its timer, and a request for 64 KiB costs
+// twice as much.
+constexpr std::size_t first_piece_bytes = 48 << 10;
+// The first turns are short: of a thousand who ask at once the last one shall not wait for its first byte until all
+// socket buffers before it are full.
+constexpr std::size_t first_turn_bytes = 256 << 10;
 // Encryption takes its time: a turn by TLS is shorter. The buffer stays within a core's own cache.
 constexpr std::size_t copy_bytes = 128 << 10;
 constexpr std::size_t tls_turn_bytes = 1 << 20;
@@ -30,6 +37,8 @@ bool in_page_cache(int fd, std::uint64_t offset) {
 }
 
 Result<void> read_into_page_cache(int fd, std::uint64_t offset, std::uint64_t end) {
+  // All of it is asked for at once: the kernel cannot guess what comes next of a file that many read in many places.
+  ::readahead(fd, static_cast<off64_t>(offset), end - offset);
   std::vector<std::byte> scratch(64 << 10);
   while (offset < end) {
     const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(scratch.size(), end - offset));
@@ -58,14 +67,14 @@ base::Task<Result<void>> Transport::send_file(std::string_view head, int fd, std
 
 base::Task<Result<void>> Transport::send_pages(std::string_view head, int fd, std::uint64_t& offset, std::uint64_t end,
                                                Patience patience, base::BlockingPool& pool) {
-  if (!head.empty()) {
-    if (const auto error = co_await write(head, patience, offset < end); error) co_return gone(error);
-  }
+  if (const auto error = co_await write(head, patience, offset < end); error) co_return gone(error);
+  const std::uint64_t first_piece_end = offset + (head.empty() ? 0 : first_piece_bytes);
   std::uint64_t looked_until = offset;  // what lies before it was in memory when we looked
   std::size_t turn = 0;
+  std::size_t whole_turn = first_turn_bytes;
   while (offset < end) {
     if (looked_until <= offset) {
-      const std::uint64_t chunk_end = std::min<std::uint64_t>(end, offset + sendfile_bytes);
+      const std::uint64_t chunk_end = std::min<std::uint64_t>(end, offset + std::min(sendfile_bytes, whole_turn));
       const bool is_short = chunk_end - offset <= short_range_bytes;
       if (!in_page_cache(fd, chunk_end - 1) || (!is_short && !in_page_cache(fd, offset))) {
         auto read = [fd, from = offset, chunk_end] { return read_into_page_cache(fd, from, chunk_end); };
@@ -73,7 +82,8 @@ base::Task<Result<void>> Transport::send_pages(std::string_view head, int fd, st
       }
       looked_until = chunk_end;
     }
-    const Step step = step_sendfile(fd, offset, looked_until - offset);
+    const std::uint64_t piece_end = offset < first_piece_end ? std::min(looked_until, first_piece_end) : looked_until;
+    const Step step = step_sendfile(fd, offset, piece_end - offset);
     if (step.of_file) co_return fail(Errc::internal, "image file: " + step.error.message());
     if (step.error) co_return gone(step.error);
     if (step.want != Want::nothing) {
@@ -85,8 +95,9 @@ base::Task<Result<void>> Transport::send_pages(std::string_view head, int fd, st
     offset += step.bytes;
     turn += step.bytes;
     count(Direction::write, step.bytes, patience);
-    if (turn >= turn_bytes && offset < end) {  // the socket takes more than we give it
+    if (turn >= whole_turn && offset < end) {  // the socket takes more than we give it
       turn = 0;
+      whole_turn = std::min(whole_turn * 4, turn_bytes);
       co_await asio::post(co_await asio::this_coro::executor, asio::use_awaitable);
     }
   }
