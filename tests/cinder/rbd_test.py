@@ -61,7 +61,8 @@ class Pool:
 
 
 def test(stack):
-    conf = os.environ["IMAGECACHE_TEST_CEPH"]
+    conf = os.environ.get("IMAGECACHE_TEST_CEPH")
+    expect(conf, "IMAGECACHE_TEST_CEPH is not set: it names the ceph.conf that tests/support/ceph.sh start DIR prints")
     pool = Pool(conf)
     stack.callback(pool.close)
     strangers, trash_before = pool.names(), pool.trash()

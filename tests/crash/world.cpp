@@ -147,7 +147,7 @@ void World::expect_settled(const std::string& raw) const {
   }
   expect_quotas_add_up(volumes);
   EXPECT_TRUE(files_in(directory / "state/conversion").empty());
-  EXPECT_TRUE(files_in(directory / "volumes/.cinder-image-cache").empty());
+  EXPECT_EQ(files_in(directory / "volumes/.cinder-image-cache"), std::vector<std::string>{"lock"});
 }
 
 void World::expect_quotas_add_up(const json& volumes) const {
