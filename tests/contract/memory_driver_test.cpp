@@ -59,7 +59,9 @@ TEST(Drivers, AreFoundByTheirNamesAndNoOthers) {
 #endif
   EXPECT_EQ(backends::find_driver(""), nullptr);
   EXPECT_EQ(backends::find_driver("File"), nullptr);
-  EXPECT_EQ(backends::find_driver("cinder.volume.drivers.nfs.NfsDriver"), nullptr);
+  EXPECT_EQ(backends::find_driver("cinder_image_cache.nfs.NfsDriver"),
+            backends::find_driver("cinder.volume.drivers.nfs.NfsDriver"));
+  EXPECT_EQ(backends::find_driver("cinder.volume.drivers.nfs.NetAppDriver"), nullptr);
 }
 
 }  // namespace

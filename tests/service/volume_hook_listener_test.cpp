@@ -1,5 +1,7 @@
 // hook_bind: the door for cinder-volume alone, and what it says of image-volumes.
+#include "base/clock.hpp"
 #include "service/volumes.hpp"
+#include "unit/identity/scripted_keystone.hpp"
 
 namespace imagecache::test {
 namespace {
@@ -30,15 +32,33 @@ TEST(HookListener, ServesTheHookAndNothingElse) {
 }
 
 TEST(HookListener, UsersTokensDoNotOpenTheHookBesideTheVolumeApi) {
-  Daemon daemon({.service = "hook_bind = 127.0.0.1:0\n[keystone_authtoken]\nauth_url = http://127.0.0.1:1\n"
-                            "username = u\npassword = p\nuser_domain_name = d\nproject_name = p\n"
-                            "project_domain_name = d\n",
-                 .defaults = "auth_strategy = keystone\n"});
+  const base::ManualClock clock(base::SystemClock().now());
+  identity::ScriptedKeystone keystone(clock);
+  keystone.add("a-users-token", {});
+  keystone.add("an-admins-token", {.roles = {"admin"}});
+  Daemon daemon(
+      {.service = "hook_bind = 127.0.0.1:0\n[keystone_authtoken]\nauth_url = " + keystone.credentials().auth_url +
+                  "\nusername = glance\npassword = secret\nuser_domain_name = Default\n"
+                  "project_name = service\nproject_domain_name = Default\n",
+       .defaults = "auth_strategy = keystone\n"});
   const auto image = add_image(daemon, sparse_disk());
   const std::string id = base::new_uuid();
-  EXPECT_EQ(hook(daemon, "PUT", id, create_body(id, image)).status, 401);
-  EXPECT_EQ(hook(daemon, "DELETE", id).status, 401);
-  EXPECT_EQ(at_hook(daemon, "PUT", "/v1/hook/volumes/" + id, create_body(id, image)).status, 200);
+  const auto ask = [&](std::string_view method, const std::string& target, const std::string& token) {
+    return http(daemon.service->volume_api_port(), method, target,
+                {"Content-Type: application/json", "X-Auth-Token: " + token},
+                method == "PUT" ? create_body(id, image).dump() : "")
+        .status;
+  };
+  const std::string volume = "/v1/hook/volumes/" + id;
+  const std::string lists = "/v1/hook/image-volumes";
+  for (const auto& [method, target] : std::vector<std::pair<std::string, std::string>>{
+           {"PUT", volume}, {"GET", volume}, {"DELETE", volume}, {"GET", lists}, {"DELETE", lists + "/" + id}}) {
+    EXPECT_EQ(ask(method, target, "nobodys-token"), 401) << method << " " << target;
+    EXPECT_EQ(ask(method, target, "a-users-token"), 403) << method << " " << target;
+  }
+  EXPECT_EQ(ask("GET", lists, "an-admins-token"), 200);
+  EXPECT_EQ(ask("PUT", volume, "an-admins-token"), 200);
+  EXPECT_EQ(at_hook(daemon, "DELETE", volume).status, 204) << "and by hook_bind no token is asked for";
 }
 
 TEST(HookListener, ListsImageVolumesAndLetsThemGo) {

@@ -69,6 +69,7 @@ class ImageCacheMixin(_StockDriver):
         self._image_cache_reconciling = threading.Lock()
         self._image_cache_reconcile_again = False
         self._image_cache_reconciled_at = float('-inf')
+        self._image_cache_in_step = True  # or it has been said that not
         if not self.configuration.image_cache_enabled:
             return
         try:
@@ -102,11 +103,13 @@ class ImageCacheMixin(_StockDriver):
             try:
                 return self._image_cache_create(context, volume,
                                                 image_meta), True
-            except NotNow as reason:
-                LOG.warning('Volume %(volume)s of image %(image)s is made by '
-                            'Cinder itself: %(reason)s',
-                            {'volume': volume.id, 'reason': reason,
-                             'image': image_meta.get('id')})
+            except NotNow as error:
+                reason = str(error)
+            # Not in the except clause, where oslo.log repeats the reason.
+            LOG.warning('Volume %(volume)s of image %(image)s is made by '
+                        'Cinder itself: %(reason)s',
+                        {'volume': volume.id, 'reason': reason,
+                         'image': image_meta.get('id')})
         return super().clone_image(
             context, volume, image_location, image_meta, image_service)
 
@@ -347,15 +350,24 @@ class ImageCacheMixin(_StockDriver):
 
     def _image_cache_reconcile_once(self) -> None:
         assert self._image_cache_rows is not None
+        reason = None
         try:
             for volume_id in list(self._image_cache_calls_off):
                 self._image_cache_delete(volume_id, ASIDE_SECONDS)
             self._image_cache_rows.reconcile()
         except (client.Unreachable, client.Lost) as error:
-            LOG.warning('[%(backend)s] cinder-image-cache cannot be asked '
-                        'for its image-volumes: %(error)s',
-                        {'backend': self._image_cache_backend,
-                         'error': error})
+            reason = str(error)
         except Exception:
             LOG.exception('[%s] the rows of image-volumes could not be '
                           'brought up to date', self._image_cache_backend)
+            return
+        if reason is not None and self._image_cache_in_step:
+            # Once, however long it lasts.
+            LOG.warning('[%(backend)s] cinder-image-cache cannot be asked '
+                        'for its image-volumes: %(reason)s',
+                        {'backend': self._image_cache_backend,
+                         'reason': reason})
+        elif reason is None and not self._image_cache_in_step:
+            LOG.info('[%s] the rows of image-volumes are up to date again',
+                     self._image_cache_backend)
+        self._image_cache_in_step = reason is None

@@ -28,6 +28,6 @@ class NfsDriver(mixin.ImageCacheMixin, nfs.NfsDriver):
                                % (share, self._mounted_shares))
         volume.provider_location = share
         with volume.obj_as_admin():
-            volume.admin_metadata['format'] = 'raw'
+            volume.admin_metadata['format'] = answer.body.get('format', 'raw')
             volume.save()
         return {'provider_location': share}

@@ -200,9 +200,9 @@ class Rows:
     def _insert(self, context: typing.Any, image_volume: ImageVolume,
                 type_id: str, status: str = 'available') -> typing.Any:
         admin_metadata = {'readonly': 'True', MARK: self._backend}
-        location = image_volume.get('provider_location')
-        if location:
-            admin_metadata['format'] = 'raw'  # as Cinder's file drivers do
+        if image_volume.get('format'):
+            # As Cinder's file drivers do for their own.
+            admin_metadata['format'] = image_volume['format']
         cluster = self._cluster_name
         now = timeutils.utcnow()
         # Not through objects.Volume.create(), which takes no id.
@@ -219,7 +219,7 @@ class Rows:
             'display_name': 'image-%s' % image_volume['image_id'],
             'display_description': 'Kept by cinder-image-cache.',
             'volume_type_id': type_id,
-            'provider_location': location,
+            'provider_location': image_volume.get('provider_location'),
             'status': status,
             'attach_status': 'detached',
             'bootable': False,

@@ -2,9 +2,11 @@
 
 from tests import cinder_world as world  # first: it may patch
 
+import threading
 import types
 import unittest
 from unittest import mock
+import uuid
 
 from cinder import exception
 from cinder import objects
@@ -86,6 +88,27 @@ class CloneImage(HookCase):
             asked.append(request) or http(404, {'error': {}}))
         self.assertEqual(({}, True), self.clone())
         self.assertEqual(2, len(asked))
+
+    def test_many_wait_at_once(self):
+        here = []
+
+        def together(request):
+            here.append(request)
+            while len(here) < 8:  # none is answered before all have come
+                self.hook.end.wait(0.01)
+            return made(request)
+        self.hook.script['PUT'] = together
+        volumes = [world.new_volume() for _ in range(8)]
+        results = []
+        threads = [threading.Thread(target=lambda v=v: results.append(
+            self.driver.clone_image(world.user_context(), v, (None, None),
+                                    world.image_meta(), None)))
+                   for v in volumes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([({}, True)] * 8, results)
 
     def assert_falls_back(self, is_told=True, volume=None, **more):
         """Cinder goes on, and nothing of the service is in its way."""
@@ -272,6 +295,23 @@ class Nfs(HookCase):
         there = objects.Volume.get_by_id(world.admin(), self.volume.id)
         self.assertEqual('127.0.0.1:/export', there.provider_location)
         self.assertEqual({'format': 'raw'}, there.admin_metadata)
+
+    def test_so_does_the_row_of_an_image_volume(self):
+        one = {'id': str(uuid.uuid4()), 'image_id': str(uuid.uuid4()),
+               'state': 'ready', 'size_gb': 2, 'format': 'raw',
+               'provider_location': '127.0.0.1:/export'}
+        self.hook.image_volumes = lambda request: http(
+            200, {'image_volumes': [one, dict(one, id=str(uuid.uuid4()),
+                                              state='building')]})
+        kept = self.driver._image_cache_rows
+        kept.reconcile()
+        row = kept.find(one['id'])
+        self.addCleanup(kept.forget, row)
+        self.assertEqual('127.0.0.1:/export', row.provider_location)
+        self.assertEqual('raw', row.admin_metadata['format'])
+        self.assertEqual(1, world.in_use(world.INTERNAL_PROJECT))
+        self.assertEqual(['/v1/hook/image-volumes?backend=file1'],
+                         [request.path for request in self.hook.lists])
 
     def test_a_share_that_is_not_mounted_here(self):
         for share in (None, '', '127.0.0.1:/other', 7):

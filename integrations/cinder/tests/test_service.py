@@ -306,6 +306,17 @@ class Rows(ServiceCase):
         self.assertEqual(1, len(self.rows()))
         self.driver._image_cache_rows._backend = 'file1'
 
+    def test_a_service_that_is_away_is_told_of_once(self):
+        self.daemon.stop()
+        with self.assertLogs('cinder_image_cache.mixin', 'INFO') as logs:
+            for _ in range(3):
+                self.driver._image_cache_reconcile_once()
+            self.daemon.start()
+            for _ in range(3):
+                self.driver._image_cache_reconcile_once()
+        self.assertEqual(['WARNING', 'INFO'],
+                         [record.levelname for record in logs.records])
+
     def test_rows_of_others_are_left_alone(self):
         for values in ({'project_id': world.INTERNAL_PROJECT},
                        {'admin_metadata': {rows.MARK: 'file1'}},
