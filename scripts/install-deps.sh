@@ -13,11 +13,12 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 build="clang-19 lld-19 llvm-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev cmake ninja-build ccache pkg-config git
   libboost1.81-dev libcurl4-openssl-dev libsqlitecpp-dev libsqlite3-dev libspdlog-dev libfmt-dev libgtest-dev libgmock-dev
   nlohmann-json3-dev libcli11-dev libssl-dev prometheus-cpp-dev libsystemd-dev libbenchmark-dev libdeflate-dev libzstd-dev
-  libyaml-cpp-dev zlib1g-dev qemu-utils librbd-dev librados-dev libradospp-dev"
+  libyaml-cpp-dev zlib1g-dev qemu-utils librbd-dev librados-dev libradospp-dev
+  librabbitmq-dev"
 image="mmdebstrap debian-archive-keyring fdisk e2fsprogs grub-common grub-pc-bin qemu-utils xfsprogs mount curl jq python3"
 test="$build $image btrfs-progs sqlite3 ceph-mon ceph-mgr ceph-osd ceph-common glance-api python3-glanceclient
   python3-openstackclient python3-cinderclient mypy keystone uwsgi-core uwsgi-plugin-python3 openssl
-  cinder-api cinder-scheduler cinder-volume mariadb-server rabbitmq-server nfs-common sudo
+  cinder-api cinder-scheduler cinder-volume mariadb-server rabbitmq-server python3-oslo.messaging nfs-common sudo
   python3-cinder python3-rados python3-rbd"
 bench="$build $image glance-api nginx varnish openssl"
 

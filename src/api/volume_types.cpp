@@ -1,9 +1,7 @@
 #include "api/volume_types.hpp"
 
 #include <array>
-#include <span>
 
-#include "base/digest.hpp"
 #include "base/try.hpp"
 
 namespace imagecache::api {
@@ -33,15 +31,6 @@ std::vector<catalog::VolumeType> types_of_backends(const volume_cache::VolumeCac
 }
 
 }  // namespace
-
-std::string id_of_backend_type(const std::string& name) {
-  const auto digest = base::sha256_hex("cinder-image-cache volume type " + name);
-  if (!digest) return name;
-  const std::string& hex = *digest;
-  // A UUID of version 8: made by a rule of our own.
-  return hex.substr(0, 8) + "-" + hex.substr(8, 4) + "-8" + hex.substr(13, 3) + "-a" + hex.substr(17, 3) + "-" +
-         hex.substr(20, 12);
-}
 
 Result<std::vector<catalog::VolumeType>> visible_types(volume_cache::VolumeCache& volumes) {
   IMAGECACHE_TRY(auto types, volumes.catalog().list_volume_types());

@@ -8,6 +8,7 @@
 
 #include "api/json.hpp"
 #include "catalog/catalog.hpp"
+#include "volume_cache/backend_type.hpp"
 #include "volume_cache/volume_cache.hpp"
 
 namespace imagecache::api {
@@ -22,8 +23,7 @@ Result<std::optional<catalog::VolumeType>> find_type(volume_cache::VolumeCache& 
 Result<std::optional<catalog::VolumeType>> default_type(volume_cache::VolumeCache& volumes,
                                                         const std::string& default_name);
 
-/// The id that the type of a backend has: the same on every start, made of the name.
-std::string id_of_backend_type(const std::string& name);
+using volume_cache::id_of_backend_type;
 
 /// The object inside {"volume_type": …}.
 Json type_view(const catalog::VolumeType& type, bool is_admin);

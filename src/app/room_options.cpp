@@ -101,6 +101,7 @@ image_cache::Options image_cache_options(const config::Config& config) {
 
 volume_cache::Options volume_cache_options(const config::Config& config) {
   volume_cache::Options options;
+  options.host = host_name(config);
   options.internal_project_id = config.get_string(common, "cinder_internal_tenant_project_id");
   options.internal_user_id = config.get_string(common, "cinder_internal_tenant_user_id");
   options.volume_name_template = config.get_string(common, "volume_name_template");

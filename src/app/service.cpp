@@ -5,6 +5,7 @@
 #include "api/api.hpp"
 #include "api/images.hpp"
 #include "app/identities.hpp"
+#include "app/notifications.hpp"
 #include "app/room_options.hpp"
 #include "app/state_lock.hpp"
 #include "base/io_threads.hpp"
@@ -31,6 +32,7 @@ struct Service::Parts {
   base::Fd lock;
   base::SystemClock clock;
   events::Counters counters{};
+  std::unique_ptr<events::Notifier> notifier;
   std::chrono::seconds drain_timeout{60};
   bool stopped = false;
 
@@ -98,6 +100,7 @@ Result<void> Service::Parts::start(const config::Config& config, const Inherited
       base::BlockingPool::Options{.name = "digest", .threads = fills, .queue_limit = 1024});
   load_pool = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "load"});
 
+  IMAGECACHE_TRY(notifier, make_notifier(config, clock, counters));
   IMAGECACHE_TRY(origin, make_origin(config));
   IMAGECACHE_TRY(catalog, catalog::open_sqlite_catalog(state_path + "/catalog.sqlite", quota_defaults(config), clock));
   images = std::make_unique<image_cache::ImageCache>(image_cache_options(config), *origin, *image_pool, *fill_pool,
@@ -112,7 +115,7 @@ Result<void> Service::Parts::start(const config::Config& config, const Inherited
   }
   IMAGECACHE_TRY(auto backends, make_backends(config));
   volumes = std::make_unique<volume_cache::VolumeCache>(volume_options, *catalog, *images, std::move(backends), *pool,
-                                                        clock, counters);
+                                                        clock, counters, *notifier);
   IMAGECACHE_CHECK(volumes->recover());
 
   api.reset(new api::ApiContext{.volumes = *volumes,
@@ -215,6 +218,7 @@ void Service::stop() {
   if (parts.hook_server) parts.io->run(parts.hook_server->stop(deadline));
   if (parts.volumes) parts.io->run(parts.volumes->stop(deadline));
   if (parts.images) parts.io->run(parts.images->stop(deadline));
+  if (parts.notifier) parts.notifier->stop();
   if (parts.status_server) parts.io->run(parts.status_server->stop(base::in(std::chrono::seconds(1))));
 }
 

@@ -18,7 +18,7 @@ bool is_there(const std::filesystem::path& path) {
 
 void show_setting(std::vector<ShownOption>& rows, const std::string& section, const Setting& setting) {
   std::string value = setting.value ? format_value(*setting.value) : std::string();
-  if (setting.option->secret && setting.value) value = "****";
+  if (setting.option->secret && setting.is_set && setting.value) value = "****";
   rows.push_back({section, std::string(setting.option->name), std::move(value), setting.where});
 }
 

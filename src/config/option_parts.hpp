@@ -21,6 +21,7 @@ std::span<const Option> conversion_options();
 std::span<const Option> paste_options();
 std::span<const Option> policy_options();
 std::span<const Option> keystone_options();
+std::span<const Option> messaging_options();
 std::span<const Option> backend_options();
 
 }  // namespace imagecache::config

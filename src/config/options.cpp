@@ -10,16 +10,17 @@ namespace imagecache::config {
 namespace {
 
 // The order of sections in the sample; the parts of the table each touch several.
-constexpr std::array<std::string_view, 8> section_order = {own_section,          "DEFAULT",          paste_section,
-                                                           "oslo_policy",        "oslo_concurrency", authtoken_section,
-                                                           service_user_section, backend_scope};
+constexpr std::array<std::string_view, 10> section_order = {
+    own_section,        "DEFAULT",         paste_section,        "oslo_policy",
+    "oslo_concurrency", authtoken_section, service_user_section, notifications_section,
+    rabbit_section,     backend_scope};
 
 std::vector<Option> put_together() {
   std::vector<Option> all;
   for (const auto section : section_order) {
     for (const auto part :
          {service_options(), origin_options(), image_cache_options(), volumes_options(), conversion_options(),
-          paste_options(), policy_options(), keystone_options(), backend_options()}) {
+          paste_options(), policy_options(), keystone_options(), messaging_options(), backend_options()}) {
       std::ranges::copy_if(part, std::back_inserter(all),
                            [&](const Option& option) { return option.section == section; });
     }

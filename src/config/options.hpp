@@ -37,6 +37,8 @@ inline constexpr std::string_view own_section = "image_cache_service";
 inline constexpr std::string_view paste_section = "paste_deploy";
 inline constexpr std::string_view authtoken_section = "keystone_authtoken";
 inline constexpr std::string_view service_user_section = "service_user";
+inline constexpr std::string_view notifications_section = "oslo_messaging_notifications";
+inline constexpr std::string_view rabbit_section = "oslo_messaging_rabbit";
 
 struct Option {
   std::string_view section;

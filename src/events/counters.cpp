@@ -124,6 +124,16 @@ constexpr Row rows[] = {
      "Image-volumes not kept because the internal project's quota is used up"},
     {&C::convert_bytes, "imagecache_convert_bytes_total", "", "", "Bytes of image data written into image-volumes"},
 
+    {&C::notifications_sent, "imagecache_notifications_sent_total", "", "", "Notifications that the broker confirmed"},
+    {&C::notifications_dropped_full, "imagecache_notifications_dropped_total", "reason", "full",
+     "Notifications given up, by reason"},
+    {&C::notifications_dropped_refused, "imagecache_notifications_dropped_total", "reason", "refused", ""},
+    {&C::notifications_dropped_stop, "imagecache_notifications_dropped_total", "reason", "stop", ""},
+    {&C::notifications_unconfirmed, "imagecache_notifications_unconfirmed_total", "", "",
+     "Notifications that were sent and not confirmed, to be sent again"},
+    {&C::notifications_waiting, "imagecache_notifications_waiting", "", "",
+     "Notifications that the broker has not confirmed yet", true},
+
     {&C::http_requests, "imagecache_http_requests_total", "", "", "HTTP requests"},
     {&C::http_connections_accepted, "imagecache_http_connections_accepted_total", "", "", "HTTP connections accepted"},
     {&C::http_connections_refused, "imagecache_http_connections_refused_total", "", "",

@@ -44,6 +44,10 @@ struct Counters {
   Counter volumes_created, volumes_failed, volumes_deleted, volumes_recovered;
   Counter image_volume_evictions, image_volume_repairs, image_volume_quota_refusals;
   Counter convert_bytes;
+  // Notifications: confirmed by the broker; dropped because too many waited, because it would not take them, or at a
+  // stop; and how often one was sent and not confirmed, to be sent again.
+  Counter notifications_sent, notifications_dropped_full, notifications_dropped_refused, notifications_dropped_stop;
+  Counter notifications_unconfirmed;
   // HTTP.
   Counter http_requests, http_connections_accepted, http_connections_refused;
   Counter http_tls_failures, http_timeouts;
@@ -51,6 +55,7 @@ struct Counters {
   Counter http_connections, fills_in_flight, image_cache_bytes, image_cache_reserved_bytes, image_cache_files;
   Counter image_cache_loading;  // 1 while the directory is still being read after a start
   Counter image_cache_limit_bytes, image_cache_pinned_files, prefetch_queue_length, fill_last_bytes_per_s;
+  Counter notifications_waiting;
 };
 
 struct CounterValue {

@@ -30,18 +30,17 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
   const unsigned clones_limit = wanted.backend->capabilities().clones_per_source;
   bool counted = false;
   for (int attempt = 0; attempt < source_attempts; ++attempt) {
-    BasePtr worn_out;
+    BasePtr ready, worn_out;
     BuildPtr build;
     bool started = false;
     {
       const std::lock_guard lock(mutex);
-      if (BasePtr ready = index.use(backend_name, key)) {
-        if (clones_limit == 0 || index.clones(ready) < clones_limit) {
-          if (!counted) ++counters.volume_hits;
-          co_return Source{.image_volume = std::move(ready), .outcome = Outcome::hit};
-        }
+      ready = index.use(backend_name, key);
+      if (ready && clones_limit != 0 && index.clones(ready) >= clones_limit) {
         index.release(ready, nullptr);
-        worn_out = std::move(ready);
+        worn_out = std::exchange(ready, nullptr);
+      } else if (ready) {
+        if (!counted) ++counters.volume_hits;
       } else if (const auto running = builds.find({backend_name, key}); running != builds.end()) {
         build = running->second;
         if (!counted) ++counters.volume_collapsed;
@@ -61,6 +60,14 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
         build->largest_wanted_gb = std::max(build->largest_wanted_gb, wanted.size_gb);
       }
     }
+    if (ready) {
+      if (!counted)
+        tell_of_cache("hit", ready->image_id, *wanted.backend, wanted.context, {{"image_volume_id", ready->volume_id}});
+      co_return Source{.image_volume = std::move(ready), .outcome = Outcome::hit};
+    }
+    if (build && !counted)
+      tell_of_cache("miss", wanted.image.id, *wanted.backend, wanted.context,
+                    {{"result", started ? "miss" : "collapsed"}});
     counted = true;
     if (worn_out) {
       IMAGECACHE_CO_CHECK(co_await evict(std::move(worn_out), "it has as many clones as its backend allows"));
@@ -203,6 +210,7 @@ Task<Result<BasePtr>> VolumeCache::Impl::build_image_volume(BuildPtr build) {
     co_await drop_failed_build(build, std::move(image_volume), touched);
     co_return std::unexpected(std::move(written).error());
   }
+  co_await tell_of("create.end", image_volume->volume_id, build->context);
   base::log::info(room_name, &build->context, "image {} is kept on {} as image-volume {} of {} GiB, made in {} ms",
                   build->image.id, place.name, image_volume->volume_id, image_volume->size_gb, build_time.count());
   co_return image_volume;

@@ -93,6 +93,7 @@ Task<void> VolumeCache::Impl::drive(CreationPtr creation) {
   Result<Created> ended = fail(Errc::internal, "the create ended without a result");
   Volume volume = begun->volume;
   Backend* of = begun->backend;
+  co_await tell("create.start", volume, creation->context);
   try {
     ended = co_await finish(creation, std::move(*begun));
   } catch (const std::exception& what) {
@@ -103,6 +104,7 @@ Task<void> VolumeCache::Impl::drive(CreationPtr creation) {
     co_await fail_volume(std::move(volume), of, ended.error(), creation->touched, creation->context);
   } else {
     ++counters.volumes_created;
+    co_await tell("create.end", ended->volume, creation->context);
   }
   {
     const std::lock_guard lock(mutex);

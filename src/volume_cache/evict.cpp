@@ -97,7 +97,10 @@ Task<Result<bool>> VolumeCache::Impl::write_rows(BuildPtr build, BasePtr image_v
       return inserted;
     };
     Result<void> inserted = co_await in_catalog(std::move(insert));
-    if (inserted) co_return true;
+    if (inserted) {
+      co_await tell_of("create.start", row.id, build->context);
+      co_return true;
+    }
     if (inserted.error().code != Errc::quota_exceeded) co_return std::unexpected(std::move(inserted).error());
     refusal = inserted.error().message;
     std::optional<std::vector<BasePtr>> victims = victims_for_quota(row, quota);
@@ -200,6 +203,12 @@ Task<Result<void>> VolumeCache::Impl::evict_marked(BasePtr image_volume, std::st
   Result<void> marked = co_await in_catalog(std::move(mark));
   if (!marked && marked.error().code != Errc::not_found) co_return marked;
   base::crash_point("evict.marked");
+  const base::RequestContext context = base::internal_context();
+  std::optional<Volume> told;
+  if (notifier.enabled() && marked) {
+    if (Result<Volume> row = co_await find_volume(id)) told = std::move(*row);
+  }
+  if (told) co_await tell("delete.start", *told, context);
   IMAGECACHE_CO_CHECK(co_await of->delete_volume(VolumeId{image_volume->name}));
   auto remove_row = [id](Catalog& from) { return from.remove_volume(id); };
   IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(remove_row)));
@@ -207,6 +216,11 @@ Task<Result<void>> VolumeCache::Impl::evict_marked(BasePtr image_volume, std::st
   ++counters.image_volume_evictions;
   base::log::info(room_name, nullptr, "image-volume {} of image {} on {} is evicted: {}", id, image_volume->image_id,
                   image_volume->backend, why);
+  tell_of_cache("evict", image_volume->image_id, *of, context, {{"image_volume_id", id}, {"reason", why}});
+  if (told) {
+    told->status = "deleted";
+    co_await tell("delete.end", std::move(*told), context);
+  }
   co_return Result<void>();
 }
 

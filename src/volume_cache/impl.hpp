@@ -1,6 +1,6 @@
 // The volume cache's inside, shared by its .cpp files and nobody else: create.cpp (one volume), build.cpp (one
 // image-volume, and who waits for it), source.cpp (image file → raw disk), evict.cpp (room and quota), manage.cpp
-// (remove, cancel, extend, pin), recover.cpp, jobs.cpp.
+// (remove, cancel, extend, pin), recover.cpp, jobs.cpp, notify.cpp.
 //
 // How the tasks hold together: whatever changes something is a Task of group, never of the caller's, so that a caller
 // may leave at any point. All that is done to one volume is done while holding its turn in volume_turns; mutex is
@@ -15,6 +15,7 @@
 
 #include "base/log.hpp"
 #include "base/try.hpp"
+#include "events/notifier.hpp"
 #include "volume_cache/checks.hpp"
 #include "volume_cache/image_index.hpp"
 #include "volume_cache/keyed_turns.hpp"
@@ -84,7 +85,7 @@ using CreationPtr = std::shared_ptr<Creation>;
 struct VolumeCache::Impl {
   Impl(Options options, Catalog& catalog, image_cache::ImageCache& images,
        std::vector<std::unique_ptr<Backend>> backends, base::BlockingPool& pool, const base::Clock& clock,
-       events::Counters& counters);
+       events::Counters& counters, events::Notifier& notifier);
 
   // Plumbing.
 
@@ -194,6 +195,16 @@ struct VolumeCache::Impl {
   Task<Result<void>> pin(std::string id, bool pinned);
   Task<Result<void>> evict_by_id(std::string id);
 
+  // notify.cpp
+
+  /// "volume.<suffix>" of a volume as its row is. Returns when it is in the notifier's hands.
+  Task<void> tell(std::string suffix, Volume volume, base::RequestContext context);
+  /// The same, of its row as it is now.
+  Task<void> tell_of(std::string suffix, std::string id, base::RequestContext context);
+  /// "image_volume_cache.<action>".
+  void tell_of_cache(std::string_view action, const std::string& image_id, const Backend& of,
+                     const base::RequestContext& context, const std::map<std::string, std::string>& more);
+
   // recover.cpp
 
   Result<void> recover();
@@ -214,6 +225,7 @@ struct VolumeCache::Impl {
   base::BlockingPool& pool;
   const base::Clock& clock;
   events::Counters& counters;
+  events::Notifier& notifier;
 
   ImageIndex index;
   KeyedTurns volume_turns;

@@ -55,6 +55,9 @@ Task<void> VolumeCache::Impl::delete_in_background(Volume volume) {
 
 /// Of a row that says `deleting`, in its turn.
 Task<Result<void>> VolumeCache::Impl::delete_now(Volume volume) {
+  const base::RequestContext context = base::internal_context();
+  volume.status = "deleting";
+  co_await tell("delete.start", volume, context);
   Result<void> gone;
   if (!volume.name.empty()) {
     if (Backend* of = backend(volume.backend)) {
@@ -71,6 +74,8 @@ Task<Result<void>> VolumeCache::Impl::delete_now(Volume volume) {
   if (gone) {
     ++counters.volumes_deleted;
     base::log::info(room_name, nullptr, "volume {} on {} is deleted", volume.id, volume.backend);
+    volume.status = "deleted";
+    co_await tell("delete.end", std::move(volume), context);
     co_return gone;
   }
   base::log::error(room_name, nullptr, "volume {} could not be deleted: {}", volume.id, gone.error().message);
@@ -136,6 +141,10 @@ Task<Result<void>> VolumeCache::Impl::extend(std::string id, std::uint64_t new_s
     return resized;
   };
   IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(mark)));
+  const base::RequestContext context = base::internal_context();
+  Volume told = volume;
+  told.status = "extending";
+  co_await tell("resize.start", told, context);
   Result<void> extended = co_await of->extend_volume(VolumeId{volume.name}, new_size_gb * base::gib);
   auto write = [id, size_gb = volume.size_gb, extended](Catalog& to) -> Result<void> {
     if (extended) return to.update_volume(id, {.status = "available", .status_reason = ""});
@@ -144,6 +153,9 @@ Task<Result<void>> VolumeCache::Impl::extend(std::string id, std::uint64_t new_s
   };
   Result<void> written = co_await in_catalog(std::move(write));
   if (!extended) co_return extended;
+  told.status = "available";
+  told.size_gb = new_size_gb;
+  if (written) co_await tell("resize.end", std::move(told), context);
   co_return written;
 }
 

@@ -10,7 +10,7 @@ namespace imagecache::volume_cache {
 
 VolumeCache::Impl::Impl(Options options_, Catalog& catalog_, image_cache::ImageCache& images_,
                         std::vector<std::unique_ptr<Backend>> backends_, base::BlockingPool& pool_,
-                        const base::Clock& clock_, events::Counters& counters_)
+                        const base::Clock& clock_, events::Counters& counters_, events::Notifier& notifier_)
     : options(std::move(options_)),
       catalog(catalog_),
       images(images_),
@@ -18,6 +18,7 @@ VolumeCache::Impl::Impl(Options options_, Catalog& catalog_, image_cache::ImageC
       pool(pool_),
       clock(clock_),
       counters(counters_),
+      notifier(notifier_),
       build_slots(std::max(1U, options.max_conversions)),
       convert_pool({.name = "convert", .threads = std::max(1U, options.max_conversions), .queue_limit = 1024}) {}
 
@@ -73,8 +74,9 @@ Task<Result<Volume>> VolumeCache::Impl::find_volume(std::string id) {
 
 VolumeCache::VolumeCache(Options options, catalog::Catalog& catalog, image_cache::ImageCache& images,
                          std::vector<std::unique_ptr<Backend>> backends, base::BlockingPool& pool,
-                         const base::Clock& clock, events::Counters& counters)
-    : impl_(std::make_unique<Impl>(std::move(options), catalog, images, std::move(backends), pool, clock, counters)) {}
+                         const base::Clock& clock, events::Counters& counters, events::Notifier& notifier)
+    : impl_(std::make_unique<Impl>(std::move(options), catalog, images, std::move(backends), pool, clock, counters,
+                                   notifier)) {}
 
 VolumeCache::~VolumeCache() = default;
 

@@ -34,9 +34,14 @@
 #include "image_cache/image_cache.hpp"
 #include "volume_cache/backend.hpp"
 
+namespace imagecache::events {
+class Notifier;
+}
+
 namespace imagecache::volume_cache {
 
 struct Options {
+  std::string host = "localhost";  ///< [DEFAULT] host: who says that an image-volume was hit, missed, evicted
   std::string
       internal_project_id;  ///< cinder_internal_tenant_project_id; with the user id, else no image-volumes are kept
   std::string internal_user_id;
@@ -94,7 +99,7 @@ class VolumeCache {
   /// All references outlive it. `pool` takes catalog calls and inspections.
   VolumeCache(Options options, catalog::Catalog& catalog, image_cache::ImageCache& images,
               std::vector<std::unique_ptr<Backend>> backends, base::BlockingPool& pool, const base::Clock& clock,
-              events::Counters& counters);
+              events::Counters& counters, events::Notifier& notifier);
   ~VolumeCache();
 
   /// Blocks; before the first request. Settles every unfinished volume (what was being made is removed and the row says

@@ -10,7 +10,7 @@ declare -A below=(
 # A third party's headers stop at one room.
 declare -A home=(
   ['curl/']="base" ['base/curl.hpp']="origin identity cli" ['yaml-cpp/']="identity" ['SQLiteCpp/']="catalog image_cache origin" ['boost/beast']="http" ['prometheus/']="events"
-  ['CLI/']="cli" ['spdlog/']="base" ['openssl/']="base http" ['libdeflate.h']="convert" ['systemd/']="app"
+  ['CLI/']="cli" ['spdlog/']="base" ['openssl/']="base http events" ['libdeflate.h']="convert" ['systemd/']="app" ['amqp']="events"
 )
 bad=0
 complain() { echo "$1"; bad=1; }

@@ -59,7 +59,7 @@ auth_type = password
 password = "p$$ss;word"
 
 [oslo_messaging_rabbit]
-heartbeat_timeout_threshold = sixty
+rpc_conn_pool_size = sixty
 
 [lvm]
 volume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver

@@ -22,6 +22,7 @@
 #include "base/io_threads.hpp"
 #include "base/text.hpp"
 #include "catalog/catalog.hpp"
+#include "events/notifier.hpp"
 #include "image_cache/image_cache.hpp"
 #include "support/fault_driver.hpp"
 #include "support/temp_dir.hpp"
@@ -129,6 +130,32 @@ class MemoryOrigin final : public origin::Origin {
   unsigned streams_ = 0;
 };
 
+/// Keeps what listeners would be told, once it is switched on.
+class RecordingNotifier final : public events::Notifier {
+ public:
+  bool enabled() const override { return is_on; }
+  void notify(const events::Event& event) noexcept override {
+    const std::lock_guard lock(mutex_);
+    events_.push_back(event);
+  }
+  std::vector<events::Event> events() const {
+    const std::lock_guard lock(mutex_);
+    return events_;
+  }
+  /// In order: "volume.create.start"…
+  std::vector<std::string> types() const {
+    std::vector<std::string> types;
+    for (const events::Event& event : events()) types.push_back(event.event_type);
+    return types;
+  }
+
+  bool is_on = false;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<events::Event> events_;
+};
+
 class Rig : public ::testing::Test {
  protected:
   static constexpr const char* user_project = "11111111111111111111111111111111";
@@ -170,8 +197,8 @@ class Rig : public ::testing::Test {
       backends.push_back(std::make_unique<Backend>(options, std::move(driver)));
       ASSERT_TRUE(backends.back()->check_for_setup_error());
     }
-    volumes_ =
-        std::make_unique<VolumeCache>(options_, *catalog_, *images_, std::move(backends), *pool_, clock_, counters_);
+    volumes_ = std::make_unique<VolumeCache>(options_, *catalog_, *images_, std::move(backends), *pool_, clock_,
+                                             counters_, notifier_);
     const auto recovered = volumes_->recover();
     ASSERT_TRUE(recovered) << recovered.error().message;
   }
@@ -266,6 +293,7 @@ class Rig : public ::testing::Test {
   MemoryOrigin origin_;
   base::ManualClock clock_;
   events::Counters counters_{};
+  RecordingNotifier notifier_;
   Options options_;
   std::map<std::string, BackendOptions> backend_options_;
   catalog::QuotaDefaults quota_;

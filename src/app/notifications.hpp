@@ -1,0 +1,19 @@
+// Notifications as the operator's files want them.
+#pragma once
+
+#include <memory>
+
+#include "base/clock.hpp"
+#include "config/config.hpp"
+#include "events/counters.hpp"
+#include "events/notifier.hpp"
+
+namespace imagecache::app {
+
+/// Errc::invalid_argument for a transport_url that cannot be read, or options that contradict each other. A driver or a
+/// transport that we do not have is said in the log and left out: Cinder has it, and we are to start all the same.
+/// The references outlive the notifier.
+Result<std::unique_ptr<events::Notifier>> make_notifier(const config::Config& config, const base::Clock& clock,
+                                                        events::Counters& counters);
+
+}  // namespace imagecache::app

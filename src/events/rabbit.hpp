@@ -1,0 +1,35 @@
+// The connection to RabbitMQ, over librabbitmq, with the exchange and queues that oslo.messaging's rabbit driver
+// declares (oslo_messaging/_drivers/impl_rabbit.py notify_send): a topic exchange, and for each routing key the queue
+// of that name bound to it, so that nothing is lost while nobody consumes yet.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "events/broker.hpp"
+#include "events/transport_url.hpp"
+
+namespace imagecache::events {
+
+struct RabbitOptions {
+  TransportUrl url;
+  std::string exchange = "cinder";
+  // Must be what everybody else declares them with: RabbitMQ refuses another's idea of the same name.
+  bool durable = false;
+  bool auto_delete = false;
+  bool ha_queues = false;
+  bool quorum_queue = false;
+  std::int64_t quorum_delivery_limit = 0, quorum_max_memory_length = 0, quorum_max_memory_bytes = 0;  ///< 0: not said
+  bool login_external = false;  ///< by our TLS certificate instead of a password
+  bool tls = false;
+  std::string ca_file;  ///< empty: any certificate of the broker's will do, as in oslo.messaging
+  std::string cert_file, key_file;
+  bool verify_hostname = false;
+  std::chrono::seconds heartbeat{60};  ///< the broker is gone after twice that without a sign of it; 0: no heartbeats
+  std::chrono::seconds connect_timeout{10};
+};
+
+std::unique_ptr<Broker> make_rabbit_broker(RabbitOptions options);
+
+}  // namespace imagecache::events
