@@ -8,37 +8,7 @@ import signal
 import ssl
 import subprocess
 
-from harness import CountingProxy, Daemon, call, connect, download, expect, expect_equal, run_client, sha512_of, until
-
-
-class Authority:
-    """A certificate authority of this test's own, made with openssl."""
-
-    def __init__(self, folder, name):
-        folder.mkdir(exist_ok=True)
-        self.folder, self.name = folder, name
-        self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout",
-                      f"{name}.key", "-out", f"{name}.pem")
-        self.pem = folder / f"{name}.pem"
-
-    def _openssl(self, *arguments):
-        done = subprocess.run(["openssl", *arguments], cwd=self.folder, capture_output=True, text=True)
-        expect(done.returncode == 0, f"openssl {' '.join(arguments)}: {done.stderr[-300:]}")
-
-    def issue(self, name):
-        """(certificate, key) for 127.0.0.1 and as a client."""
-        (self.folder / "san.cnf").write_text("subjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth, clientAuth\n")
-        self._openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{self.name}.pem", "-CAkey", f"{self.name}.key", "-CAcreateserial",
-                      "-days", "2", "-extfile", "san.cnf", "-out", f"{name}.pem")
-        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
-
-    def context(self, pair=None):
-        """What a client of this authority's servers uses."""
-        context = ssl.create_default_context(cafile=self.pem)
-        if pair:
-            context.load_cert_chain(*pair)
-        return context
+from harness import Authority, CountingProxy, Daemon, call, connect, download, expect, expect_equal, run_client, sha512_of, until
 
 
 def _authority(rig, name="authority"):

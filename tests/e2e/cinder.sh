@@ -70,6 +70,7 @@ start_rabbitmq() {
   port=$(kept_port)
   [ -s "$dir/epmd.port" ] || { free_port >"$dir/epmd.port"; free_port >"$dir/dist.port"; }
   printf 'loopback_users = none\nlisteners.tcp.1 = 127.0.0.1:%s\n' "$port" >"$dir/rabbitmq.conf"
+  [ ! -e "$dir/more.conf" ] || cat "$dir/more.conf" >>"$dir/rabbitmq.conf"   # the caller's
   echo '[].' >"$dir/plugins"
   # Debian's /usr/sbin/rabbitmq-server insists on a user of its own; this is what it starts. The name service of Erlang (epmd)
   # is started by it too, as a daemon, unless one listens there already: ours, which ends with us.

@@ -13,6 +13,7 @@ import pathlib
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -154,6 +155,36 @@ def try_client(arguments, environment=None, timeout_s=PATIENCE_S, stdin=os.devnu
     with tempfile.TemporaryDirectory(prefix="image-cache-e2e-home.") as home, open(stdin, "rb") as data:
         return subprocess.run([str(a) for a in arguments], env={**kept, "HOME": home}, capture_output=True, text=True,
                               timeout=timeout_s, stdin=data)
+
+
+class Authority:
+    """A certificate authority of this test's own, made with openssl."""
+
+    def __init__(self, folder, name):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.name = folder, name
+        self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout",
+                      f"{name}.key", "-out", f"{name}.pem")
+        self.pem = folder / f"{name}.pem"
+
+    def _openssl(self, *arguments):
+        done = subprocess.run(["openssl", *arguments], cwd=self.folder, capture_output=True, text=True)
+        expect(done.returncode == 0, f"openssl {' '.join(arguments)}: {done.stderr[-300:]}")
+
+    def issue(self, name):
+        """(certificate, key) for 127.0.0.1 and as a client."""
+        (self.folder / "san.cnf").write_text("subjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth, clientAuth\n")
+        self._openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{self.name}.pem", "-CAkey", f"{self.name}.key", "-CAcreateserial",
+                      "-days", "2", "-extfile", "san.cnf", "-out", f"{name}.pem")
+        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
+
+    def context(self, pair=None):
+        """What a client of this authority's servers uses."""
+        context = ssl.create_default_context(cafile=self.pem)
+        if pair:
+            context.load_cert_chain(*pair)
+        return context
 
 
 class Keystone:
