@@ -1,8 +1,9 @@
 #!/bin/bash
-# install-deps.sh [build] [image] [test] [bench]: the Debian packages that a part of the project needs. Default: build.
+# install-deps.sh [build] [image] [test] [bench] [openstack]: the Debian packages that a part of the project needs. Default: build.
 #
 #   build  compile the daemon and its unit tests       image  make a bootable Debian image (scripts/make-image.sh)
 #   test   build + image + what the test layers start  bench  build + image + the servers that bench/ runs beside us
+#   openstack  a Ceph, a keystone, a glance-api, a Cinder and their clients; a part of test
 #
 # Asks dpkg first and leaves apt alone when nothing is missing, so it costs nothing to call it every time.
 # Works as root or through sudo. IMAGECACHE_ALLOW_REMOVE=1 lets it remove packages that exclude ours (see below).
@@ -16,18 +17,18 @@ build="clang-19 lld-19 llvm-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev 
   libyaml-cpp-dev zlib1g-dev qemu-utils librbd-dev librados-dev libradospp-dev
   librabbitmq-dev"
 image="mmdebstrap debian-archive-keyring fdisk e2fsprogs grub-common grub-pc-bin qemu-utils xfsprogs mount curl jq python3"
-test="$build $image btrfs-progs sqlite3 ceph-mon ceph-mgr ceph-osd ceph-common glance-api python3-glanceclient
-  python3-openstackclient python3-cinderclient mypy keystone uwsgi-core uwsgi-plugin-python3 openssl
-  cinder-api cinder-scheduler cinder-volume mariadb-server rabbitmq-server python3-oslo.messaging nfs-common sudo
-  python3-cinder python3-rados python3-rbd"
+openstack="ceph-mon ceph-mgr ceph-osd ceph-common keystone uwsgi-core uwsgi-plugin-python3 glance-api cinder-api cinder-scheduler
+  cinder-volume mariadb-server rabbitmq-server python3-oslo.messaging nfs-common sudo python3-cinder python3-rados python3-rbd
+  python3-openstackclient python3-cinderclient python3-glanceclient"
+test="$build $image $openstack btrfs-progs sqlite3 openssl mypy"
 bench="$build $image glance-api nginx varnish openssl"
 
 wanted=""
 for part in "${@:-build}"; do
   case $part in
-    build | image | test | bench) wanted+=" ${!part}" ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "install-deps.sh: '$part' is not one of build, image, test, bench" >&2; exit 2 ;;
+    build | image | test | bench | openstack) wanted+=" ${!part}" ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "install-deps.sh: '$part' is not one of build, image, test, bench, openstack" >&2; exit 2 ;;
   esac
 done
 

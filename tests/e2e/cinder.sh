@@ -118,6 +118,10 @@ osapi_volume_listen_port = $api
 osapi_volume_workers = ${CINDER_API_WORKERS:-1}
 api_paste_config = $top/paste.ini
 rootwrap_config = /etc/cinder/rootwrap.conf
+# db sync writes these down as the default quota class, which counts ever after.
+quota_volumes = 500
+quota_gigabytes = 5000
+quota_snapshots = 500
 [database]
 connection = mysql+pymysql://cinder:secret@localhost/cinder?unix_socket=$top/mariadb/sock&charset=utf8
 [oslo_concurrency]

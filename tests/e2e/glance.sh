@@ -7,6 +7,7 @@
 #   --keystone URL        ask for tokens (flavor keystone…) that keystone.sh's keystone at URL gave. Without it everybody may
 #                         do everything, the cache API included
 #   --policy 'RULE: "…"'  a line of its policy file; as many as you like
+#   --remember-tokens     believe Keystone's word on a token for five minutes, as it comes, and do not ask each time
 #   --norange             keep images in a store that cannot serve ranges (as rbd, swift and s3 cannot)
 #
 # start writes DIR/url and waits until it answers. stop ends what DIR/pid names and keeps the images: a later start serves them
@@ -16,16 +17,17 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/service.sh"
 
 verb=${1:-} dir=${2:-}
-[ -n "$dir" ] || { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ -n "$dir" ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 
 start() {
-  local keystone="" cache="" driver=sqlite store=file policy="" flavor port i
+  local keystone="" cache="" driver=sqlite store=file policy="" token_cache_time=-1 flavor port i
   while [ $# -gt 0 ]; do
     case $1 in
       --cache) cache=cachemanagement; shift ;;
       --norange) store=norange; shift ;;
+      --remember-tokens) token_cache_time=300; shift ;;
       --driver) driver=$2; shift 2 ;;
       --keystone) keystone=$2; shift 2 ;;
       --policy) policy+="$2"$'\n'; shift 2 ;;
@@ -72,7 +74,7 @@ policy_file = $dir/policy.yaml
 enforce_new_defaults = false
 enforce_scope = false
 END
-  # Tokens are asked about each time: a revoked one must be refused at once, a test asks a moment later.
+  # Unless told otherwise, tokens are asked about each time: a revoked one must be refused at once, a test asks a moment later.
   [ -z "$keystone" ] || cat >>"$dir/glance-api.conf" <<END
 [keystone_authtoken]
 www_authenticate_uri = $keystone
@@ -83,7 +85,7 @@ password = secret
 project_name = service
 user_domain_id = default
 project_domain_id = default
-token_cache_time = -1
+token_cache_time = $token_cache_time
 service_token_roles = service
 service_token_roles_required = true
 END

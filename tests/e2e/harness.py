@@ -29,7 +29,7 @@ INTERNAL_USER = "9b1d0c55d7f04d0a8f3c6a2be94417aa"
 PATIENCE_S = 120
 
 
-class Failure(Exception):
+class Failure(RuntimeError):
     """A case's expectation was not met."""
 
 
@@ -42,14 +42,14 @@ def expect_equal(actual, wanted, what):
     expect(actual == wanted, f"{what} is {actual!r}, wanted {wanted!r}")
 
 
-def until(condition, what, timeout_s=PATIENCE_S):
+def until(condition, what, timeout_s=PATIENCE_S, every_s=0.05):
     """Waits for a fact that another process makes true, and returns it."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         found = condition()
         if found:
             return found
-        time.sleep(0.05)
+        time.sleep(every_s)
     raise Failure(f"{what} did not happen within {timeout_s} s")
 
 
@@ -246,7 +246,7 @@ class Glance:
         self.folder = folder
         self.url = ""
 
-    def start(self, cache_dir=None, driver=None, keystone=None, policy=(), norange=False):
+    def start(self, cache_dir=None, driver=None, keystone=None, policy=(), norange=False, remember_tokens=False):
         environment = dict(os.environ)
         arguments = [HERE / "glance.sh", "start", self.folder]
         if cache_dir:
@@ -256,7 +256,8 @@ class Glance:
             arguments += ["--keystone", keystone]
         for line in policy:
             arguments += ["--policy", line]
-        subprocess.run(arguments + (["--norange"] if norange else []), env=environment, check=True)
+        arguments += ["--norange"] * norange + ["--remember-tokens"] * remember_tokens
+        subprocess.run(arguments, env=environment, check=True)
         self.url = (self.folder / "url").read_text().strip()
 
     def stop(self):
@@ -445,80 +446,18 @@ class CountingProxy:
         return allowed
 
 
-class Daemon:
-    """Our daemon with both caches on, everything it keeps in `folder`.
+class Process:
+    """Our daemon as a process: `config_files` are its own to write, `folder` keeps its log."""
 
-    `flavor` is Glance's ([paste_deploy]); with keystone in it `keystone` is the Keystone whose tokens count. `more` is added
-    to the end of the configuration file, `extra_default` and `extra_own` to its sections DEFAULT and image_cache_service.
-    `scheme` is https where `extra_own` sets tls_cert_file.
-    """
-
-    def __init__(self, binary, folder, origin, volume_dir=None, image_cache_dir=None, extra_default="", extra_own="",
-                 flavor="cachemanagement", keystone=None, more="", scheme="http"):
+    def __init__(self, binary, folder, config_files):
         self.binary, self.folder = binary, folder
-        self.volume_dir = volume_dir or folder / "volumes"
-        self.image_cache_dir = image_cache_dir or folder / "image-cache"
-        for path in (folder, folder / "state", folder / "conversion", self.volume_dir, self.image_cache_dir):
-            path.mkdir(parents=True, exist_ok=True)
-        self.config = folder / "cinder.conf"
-        image_port, volume_port, status_port = free_port(), free_port(), free_port()
-        self.image_url = f"{scheme}://127.0.0.1:{image_port}"
-        self.volume_root = f"{scheme}://127.0.0.1:{volume_port}"
-        self.volume_url = self.volume_root + "/v3/admin"
-        self.status_url = f"http://127.0.0.1:{status_port}"
+        self.config_arguments = [argument for path in config_files for argument in ("--config-file", path)]
+        self.status_url = ""
         self.process = None
         self.inherited = []  # listening sockets (image API, volume API, status) that start() hands over as systemd does
-        self.config.write_text(f"""\
-[DEFAULT]
-auth_strategy = {"keystone" if keystone else "noauth"}
-image_cache_dir = {self.image_cache_dir}
-image_cache_max_size = 10737418240
-image_conversion_dir = {folder}/conversion
-enabled_backends = files
-cinder_internal_tenant_project_id = {INTERNAL_PROJECT}
-cinder_internal_tenant_user_id = {INTERNAL_USER}
-quota_volumes = 100
-quota_gigabytes = 1000
-{extra_default}
-[backend_defaults]
-image_volume_cache_enabled = true
-[files]
-volume_driver = file
-volume_backend_name = files
-file_volume_dir = {self.volume_dir}
-[image_cache_service]
-image_api_bind = 127.0.0.1:{image_port}
-volume_api_bind = 127.0.0.1:{volume_port}
-status_bind = 127.0.0.1:{status_port}
-origin = {origin}
-state_path = {folder}/state
-{extra_own}
-[paste_deploy]
-flavor = {flavor}
-{self.credentials(keystone) if keystone else ""}
-{more}
-""")
-
-    @staticmethod
-    def credentials(keystone):
-        """How the daemon asks Keystone: about each token each time, so that a revoked one is one at once."""
-        ours = f"""auth_url = {keystone.url}
-auth_type = password
-username = imagecache
-password = secret
-project_name = service
-user_domain_id = default
-project_domain_id = default
-"""
-        return f"""[keystone_authtoken]
-www_authenticate_uri = {keystone.url}
-token_cache_time = -1
-{ours}[service_user]
-send_service_user_token = true
-{ours}"""
 
     def start(self):
-        arguments, numbers = [self.binary, "serve", "--config-file", self.config], [each.fileno() for each in self.inherited]
+        arguments, numbers = [self.binary, "serve", *self.config_arguments], [each.fileno() for each in self.inherited]
         if numbers:
             # sd_listen_fds(3): from descriptor 3 on, for the process that LISTEN_PID names. exec keeps the number.
             expect(min(numbers) > 9, "the sockets to hand over have numbers that the shell needs")
@@ -554,8 +493,79 @@ send_service_user_token = true
 
     def command(self, *arguments):
         """One of our own sub-commands; what it says in JSON, or None where it has done something and says no more."""
-        out = run_client([self.binary, *arguments, "-f", "json", "--config-file", self.config])
+        out = run_client([self.binary, *arguments, "-f", "json", *self.config_arguments])
         return json.loads(out) if out.strip() else None
+
+
+class Daemon(Process):
+    """Our daemon with both caches on, everything it keeps in `folder`.
+
+    `flavor` is Glance's ([paste_deploy]); with keystone in it `keystone` is the Keystone whose tokens count. `more` is added
+    to the end of the configuration file, `extra_default` and `extra_own` to its sections DEFAULT and image_cache_service.
+    `scheme` is https where `extra_own` sets tls_cert_file.
+    """
+
+    def __init__(self, binary, folder, origin, volume_dir=None, image_cache_dir=None, extra_default="", extra_own="",
+                 flavor="cachemanagement", keystone=None, more="", scheme="http"):
+        self.config = folder / "cinder.conf"
+        super().__init__(binary, folder, [self.config])
+        self.volume_dir = volume_dir or folder / "volumes"
+        self.image_cache_dir = image_cache_dir or folder / "image-cache"
+        for path in (folder, folder / "state", folder / "conversion", self.volume_dir, self.image_cache_dir):
+            path.mkdir(parents=True, exist_ok=True)
+        image_port, volume_port, status_port = free_port(), free_port(), free_port()
+        self.image_url = f"{scheme}://127.0.0.1:{image_port}"
+        self.volume_root = f"{scheme}://127.0.0.1:{volume_port}"
+        self.volume_url = self.volume_root + "/v3/admin"
+        self.status_url = f"http://127.0.0.1:{status_port}"
+        self.config.write_text(f"""\
+[DEFAULT]
+auth_strategy = {"keystone" if keystone else "noauth"}
+image_cache_dir = {self.image_cache_dir}
+image_cache_max_size = 10737418240
+image_conversion_dir = {folder}/conversion
+enabled_backends = files
+cinder_internal_tenant_project_id = {INTERNAL_PROJECT}
+cinder_internal_tenant_user_id = {INTERNAL_USER}
+quota_volumes = 100
+quota_gigabytes = 1000
+{extra_default}
+[backend_defaults]
+image_volume_cache_enabled = true
+[files]
+volume_driver = file
+volume_backend_name = files
+file_volume_dir = {self.volume_dir}
+[image_cache_service]
+image_api_bind = 127.0.0.1:{image_port}
+volume_api_bind = 127.0.0.1:{volume_port}
+status_bind = 127.0.0.1:{status_port}
+origin = {origin}
+state_path = {folder}/state
+{extra_own}
+[paste_deploy]
+flavor = {flavor}
+{self.credentials(keystone) if keystone else ""}
+{more}
+""")
+
+    @staticmethod
+    def credentials(keystone, token_cache_time=-1):
+        """How the daemon asks Keystone: about each token each time, unless told otherwise, so that a revoked one is one at once."""
+        ours = f"""auth_url = {keystone.url}
+auth_type = password
+username = imagecache
+password = secret
+project_name = service
+user_domain_id = default
+project_domain_id = default
+"""
+        return f"""[keystone_authtoken]
+www_authenticate_uri = {keystone.url}
+token_cache_time = {token_cache_time}
+{ours}[service_user]
+send_service_user_token = true
+{ours}"""
 
     def file_url(self, image_id):
         return f"{self.image_url}/v2/images/{image_id}/file"

@@ -65,7 +65,8 @@ nas_secure_file_permissions = false
 """
 
     def objects(self):
-        return {path.name for path in self.path.iterdir()}
+        """Files, but for hidden ones: our daemon's work directory is none of the volumes."""
+        return {path.name for path in self.path.iterdir() if not path.name.startswith(".")}
 
     def file(self, volume_id):
         return self.path / f"volume-{volume_id}"
@@ -192,14 +193,19 @@ class Filesystem:
             as_root("umount", self.path)
 
     def fill(self, leave_bytes):
-        """A file that leaves so much room for others; removed by who asked for it."""
-        ballast = self.path / "ballast"
-        state = os.statvfs(self.path)
-        descriptor = os.open(ballast, os.O_CREAT | os.O_WRONLY)
-        try:
-            os.posix_fallocate(descriptor, 0, state.f_bavail * state.f_bsize - leave_bytes)
-        finally:
-            os.close(descriptor)
+        """A file that leaves no more room than this; removed by who asked for it."""
+        ballast, held = self.path / "ballast", 0
+        with open(ballast, "wb") as file:
+            state = os.statvfs(self.path)
+            step = state.f_bavail * state.f_bsize
+            # What statvfs tells is not all: XFS gives back what it keeps beside files, and what removed files had, when it is full.
+            while step >= 1 << 16:
+                try:
+                    os.posix_fallocate(file.fileno(), held, step)
+                    held += step
+                except OSError:
+                    step //= 2
+            file.truncate(held - leave_bytes)
         return ballast
 
 

@@ -1,0 +1,164 @@
+"""A whole OpenStack (tests/e2e/cloud.py): POST /volumes until `available`, stock drivers beside ours, and an empty volume as the floor."""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+
+from measure import Row, median
+from rig import ROOT
+
+SIZE_GB = 2
+AT_ONCE = 20
+
+sys.path.insert(0, str(ROOT / "tests/e2e"))
+import cloud   # noqa: E402
+
+# Our classes with a clock around them (bench/timed_drivers.py); the daemon goes by the names of what they are made from.
+CLASSES = dict(cloud.OURS)
+cloud.OURS.update(nfs="timed_drivers.NfsDriver", rbd="timed_drivers.RBDDriver")
+
+
+class Cloud(cloud.Cloud):
+    def __init__(self, work, binary, images):
+        super().__init__(work / "cloud", binary, images / "debian.raw", measured=True)
+        self.python_path.append(ROOT / "bench")
+        self.times = work / "clone_times"
+        os.environ["BENCH_CLONE_TIMES"] = str(self.times)
+        os.environ["CINDER_API_WORKERS"] = "2"
+
+    def daemon_options(self):
+        return super().daemon_options() + "".join(f"[{name}]\nvolume_driver = {driver}\n" for name, driver in CLASSES.items())
+
+    def clone_ms(self):
+        """Of the creates since the last call, what each spent in clone_image."""
+        lines = self.times.read_text().split() if self.times.exists() else []
+        self.times.unlink(missing_ok=True)
+        return [float(line) for line in lines]
+
+    @contextlib.contextmanager
+    def remembering(self):
+        """Our daemon with authorization_memory: it asks glance once for a token and an image, and not at each create."""
+        own = self.daemon.folder / "cinder-image-cache.conf"
+        strict = own.read_text()
+        for text in (strict + "[image_cache_service]\nauthorization_memory = 600\n", strict):
+            self.daemon.stop()
+            own.write_text(text)
+            self.daemon.start()
+            if text != strict:
+                yield
+
+    def until_available(self, image_id, backend, poll_s=0.05):
+        began = time.monotonic()
+        volume_id = self.asked(image_id, backend, size_gb=SIZE_GB)
+        while True:
+            status = self.show(volume_id)["status"]
+            if status == "available":
+                return time.monotonic() - began
+            if status == "error" or time.monotonic() - began > 900:
+                raise RuntimeError(f"volume {volume_id} on {backend} is {status}")
+            time.sleep(poll_s)
+
+    def many(self, image_id, backend):
+        """Creates per second of so many at once; the last one counts."""
+        failures, began = [], time.monotonic()
+
+        def one():
+            try:
+                self.until_available(image_id, backend, poll_s=0.25)
+            except Exception as problem:
+                failures.append(problem)
+        threads = [threading.Thread(target=one) for _ in range(AT_ONCE)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        return AT_ONCE / (time.monotonic() - began)
+
+    def delete_all(self):
+        """Volumes of users; one after the other, which stock Cinder needs where one is made of another."""
+        keep = self.keystone.ids["projects"]["cinder-internal"]
+        for volume_id, volume in self.volumes().items():
+            if volume["os-vol-tenant-attr:tenant_id"] != keep:
+                self.delete(volume_id)
+
+    def forget(self, image_id):
+        """Everybody's copies of the image, so that the next create is cold."""
+        self.delete_all()
+        for volume_id in list(self.volumes()):
+            self.delete(volume_id)
+        for volume_id in self.daemon.image_volumes():
+            self.daemon.command("image-volumes", "evict", volume_id)
+        self.daemon.command("images", "delete", image_id)
+
+
+def openstack(rig, quick):
+    stack = Cloud(rig.work, rig.daemon_binary, rig.images)
+    rig.at_exit.callback(stack.stop)
+    stack.start()
+    cold_rounds, warm_rounds, herds = (1, 2, 1) if quick else (3, 7, 3)
+    images = {"qcow2": stack.register("bench-qcow2", rig.images / "debian.qcow2", disk_format="qcow2"),
+              "raw": stack.register("bench-raw", rig.images / "debian.raw")}
+    rows, samples = [], {}
+    for kind, label in (("nfs", "NFS"), ("rbd", "RBD")):
+        ways = {"ours": kind, "stock": "stock-" + kind}
+        cold = {(way, name): [] for way in ways for name in images}
+        for _ in range(cold_rounds):
+            for name, image_id in images.items():
+                for way, backend in ways.items():
+                    stack.forget(image_id)
+                    cold[way, name].append(stack.until_available(image_id, backend))
+
+        image_id, backends = images["raw"], {**ways, "floor": "stock-" + kind}
+        for way in ways:   # the image-volumes are there, and each process has been asked once
+            stack.until_available(image_id, ways[way])
+        warm, inside, rates = {way: [] for way in backends}, [], {way: [] for way in backends}
+        for place in range(warm_rounds):
+            for way in _turned(list(backends), place):
+                stack.clone_ms()
+                warm[way].append(stack.until_available(None if way == "floor" else image_id, backends[way]))
+                inside += stack.clone_ms() if way == "ours" else []
+        with stack.remembering():
+            stack.until_available(image_id, kind)
+            stack.clone_ms()
+            remembered = [stack.until_available(image_id, kind) for _ in range(warm_rounds)]
+            inside_remembered = stack.clone_ms()
+        stack.delete_all()
+        for place in range(herds):
+            for way in _turned(list(backends), place):
+                rates[way].append(stack.many(None if way == "floor" else image_id, backends[way]))
+                stack.delete_all()
+        stack.forget(image_id)
+
+        def row(what, found, peer, unit="s", **target):
+            return Row("openstack", f"{label} {what}", unit, median(found["ours"]), peer,
+                       median(found["floor" if peer == "empty volumes" else "stock"]), **target)
+        for name in images:
+            both = {way: cold[way, name] for way in ways}
+            rows.append(row(f"cold, {name}", both, "stock", at_most=0.5))
+        if kind == "nfs":
+            rows += [row("warm", warm, "empty volumes", at_most=1.1), row("warm", warm, "stock"),
+                     row(f"{AT_ONCE} at once", rates, "empty volumes", "/s", at_least=0.9),
+                     row(f"{AT_ONCE} at once", rates, "stock", "/s", at_least=10)]
+        else:
+            rows += [row("warm", warm, "empty volumes"), row("warm", warm, "stock", at_most=0.65),
+                     row(f"{AT_ONCE} at once", rates, "empty volumes", "/s"),
+                     row(f"{AT_ONCE} at once", rates, "stock", "/s", at_least=1.6)]
+        rows += [Row("openstack", f"{label} warm, memory", "s", median(remembered), "empty volumes", median(warm["floor"])),
+                 Row("openstack", f"{label} inside clone_image, strict", "ms", median(inside), "", 0, kind="value"),
+                 Row("openstack", f"{label} inside clone_image, memory", "ms", median(inside_remembered), "", 0, kind="value",
+                     at_most=5 if kind == "nfs" else None)]
+        samples[kind] = {"cold": {f"{way} {name}": found for (way, name), found in cold.items()}, "warm": warm,
+                         "warm_memory": remembered, "inside_clone_image_ms": inside,
+                         "inside_clone_image_memory_ms": inside_remembered, f"{AT_ONCE}_at_once_per_s": rates}
+    rows[0].note = (f"POST /volumes until available, volumes of {SIZE_GB} GiB; medians of {cold_rounds} cold, {warm_rounds} warm "
+                    f"and {herds} rounds of {AT_ONCE} at once, ways in turning order; stock has its image-volume cache on")
+    return rows, samples
+
+
+def _turned(names, place):
+    place %= len(names)
+    return names[place:] + names[:place]
