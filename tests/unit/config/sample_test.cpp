@@ -9,12 +9,10 @@
 namespace imagecache::config {
 namespace {
 
-std::filesystem::path project_root() {
-  return std::filesystem::path(__FILE__).parent_path() / "../../..";
-}
+const std::filesystem::path project_root = IMAGECACHE_PROJECT_ROOT;
 
 TEST(Sample, TheCommittedFileIsWhatTheTableGives) {
-  const auto committed = base::read_small_file(project_root() / "cinder.conf.sample");
+  const auto committed = base::read_small_file(project_root / "cinder.conf.sample");
   ASSERT_TRUE(committed) << committed.error().message;
   EXPECT_EQ(*committed, sample()) << "write it anew: cinder-image-cache config sample > cinder.conf.sample";
 }
