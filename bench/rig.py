@@ -183,6 +183,14 @@ class Rig:
         server.sent = home / "sent"
         return server
 
+    def origin_of_any(self, content):
+        """A Glance that has every image there is, with this content."""
+        record = {"status": "active", "disk_format": "raw", "container_format": "bare", "size": len(content), "os_hash_algo": "sha512",
+                  "os_hash_value": hashlib.sha512(content).hexdigest(), "checksum": hashlib.md5(content).hexdigest(), "updated_at": "2026-01-01T00:00:00Z"}
+        return self.nginx("nginx-any",
+                          f"location ~ ^/v2/images/(?<id>[^/]+)$ {{ default_type application/json; return 200 '{{\"id\": \"$id\", {json.dumps(record)[1:]}'; }}\n"
+                          "location ~ ^/v2/images/[^/]+/file$ { return 416; }")
+
     @staticmethod
     def sent(origin, image):
         """(bytes of the image that left the origin, questions whether somebody may have it: they got a 416)."""
