@@ -110,7 +110,14 @@ base::Task<Reply> create(Call& call) {
 base::Task<Reply> cancel(Call& call) {
   const std::string id = base::to_lower(call.parameter("volume_id"));
   if (!base::is_uuid(id)) co_return bad_id(id);
-  auto done = co_await call.api.volumes.cancel(id);
+  std::string not_ours;
+  if (const auto found = call.query.find("forget"); found != call.query.end()) {
+    not_ours = found->second;
+    // Never taken for a DELETE without it, which touches the storage.
+    if (not_ours.empty())
+      co_return hook_error({Errc::invalid_argument, "volume " + id + ": forget= must name what Cinder stores it by"});
+  }
+  auto done = co_await call.api.volumes.cancel(id, std::move(not_ours));
   if (!done) co_return hook_error(done.error());
   co_return empty_reply(204);
 }

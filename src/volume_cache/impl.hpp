@@ -189,8 +189,8 @@ struct VolumeCache::Impl {
 
   Task<Result<void>> remove(std::string id);
   Task<void> delete_in_background(Volume volume);
-  Task<Result<void>> delete_now(Volume volume);
-  Task<Result<void>> cancel(std::string id);
+  Task<Result<void>> delete_now(Volume volume, bool from_storage = true);
+  Task<Result<void>> cancel(std::string id, std::string not_ours);
   Task<Result<void>> extend(std::string id, std::uint64_t new_size_gb);
   Task<Result<void>> pin(std::string id, bool pinned);
   Task<Result<void>> evict_by_id(std::string id);

@@ -53,13 +53,13 @@ Task<void> VolumeCache::Impl::delete_in_background(Volume volume) {
   static_cast<void>(co_await delete_now(std::move(volume)));
 }
 
-/// Of a row that says `deleting`, in its turn.
-Task<Result<void>> VolumeCache::Impl::delete_now(Volume volume) {
+/// In its turn. Of a row that says `deleting`, unless the storage is not to be touched.
+Task<Result<void>> VolumeCache::Impl::delete_now(Volume volume, bool from_storage) {
   const base::RequestContext context = base::internal_context();
   volume.status = "deleting";
   co_await tell("delete.start", volume, context);
   Result<void> gone;
-  if (!volume.name.empty()) {
+  if (from_storage && !volume.name.empty()) {
     if (Backend* of = backend(volume.backend)) {
       gone = co_await of->delete_volume(VolumeId{volume.name});
     } else {
@@ -86,7 +86,7 @@ Task<Result<void>> VolumeCache::Impl::delete_now(Volume volume) {
   co_return gone;
 }
 
-Task<Result<void>> VolumeCache::Impl::cancel(std::string id) {
+Task<Result<void>> VolumeCache::Impl::cancel(std::string id, std::string not_ours) {
   if (index.find_by_id(id))
     co_return fail(Errc::conflict, fmt::format("volume {} is an image-volume: evict it instead", id));
   const base::WallTime now = clock.now();
@@ -108,15 +108,18 @@ Task<Result<void>> VolumeCache::Impl::cancel(std::string id) {
   }
   stop.request_stop();
   const KeyedTurns::Turn turn = co_await volume_turns.take(id);
-  auto mark = [id](Catalog& to) -> Result<std::optional<Volume>> {
+  // Not marked if its storage is not ours: what says `deleting` is deleted when the service starts again.
+  auto mark = [id, not_ours](Catalog& to) -> Result<std::optional<Volume>> {
     IMAGECACHE_TRY(std::optional<Volume> volume, to.find_volume(id));
-    if (volume) IMAGECACHE_CHECK(to.update_volume(id, {.status = "deleting"}));
+    if (volume && (not_ours.empty() || volume->name != not_ours))
+      IMAGECACHE_CHECK(to.update_volume(id, {.status = "deleting"}));
     return volume;
   };
   IMAGECACHE_CO_TRY(std::optional<Volume> volume, co_await in_catalog(std::move(mark)));
   if (!volume) co_return Result<void>();
   base::crash_point("delete.marked");
-  co_return co_await delete_now(std::move(*volume));
+  const bool ours = not_ours.empty() || volume->name != not_ours;
+  co_return co_await delete_now(std::move(*volume), ours);
 }
 
 Task<Result<void>> VolumeCache::Impl::extend(std::string id, std::uint64_t new_size_gb) {

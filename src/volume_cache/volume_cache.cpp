@@ -112,8 +112,8 @@ base::Task<Result<void>> VolumeCache::remove(std::string volume_id) {
   co_return co_await impl_->detached(impl_->remove(std::move(volume_id)));
 }
 
-base::Task<Result<void>> VolumeCache::cancel(std::string volume_id) {
-  co_return co_await impl_->detached(impl_->cancel(std::move(volume_id)));
+base::Task<Result<void>> VolumeCache::cancel(std::string volume_id, std::string not_ours) {
+  co_return co_await impl_->detached(impl_->cancel(std::move(volume_id), std::move(not_ours)));
 }
 
 base::Task<Result<void>> VolumeCache::extend(std::string volume_id, std::uint64_t new_size_gb) {

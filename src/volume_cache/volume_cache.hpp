@@ -118,8 +118,9 @@ class VolumeCache {
   base::Task<Result<catalog::Volume>> start_create(CreateRequest request, base::RequestContext context);
   /// After it has returned nothing of that volume is on the backend and nothing will appear: a create in flight is
   /// stopped, one that asks later for the same id is refused (Errc::cancelled) until the fence is a day old, and also
-  /// over a restart. A finished volume is deleted. Idempotent.
-  base::Task<Result<void>> cancel(std::string volume_id);
+  /// over a restart. A finished volume is deleted; one that is stored by the name `not_ours` is forgotten and its
+  /// storage left alone, since others may have stored a volume by that name since. Idempotent.
+  base::Task<Result<void>> cancel(std::string volume_id, std::string not_ours = {});
 
   base::Task<Result<void>> remove(std::string volume_id);  ///< starts deleting; Errc::conflict in a wrong state
   /// Returns when the backend has done it. On its failure the size is as before and the status error_extending.

@@ -62,6 +62,30 @@ TEST(VolumeHook, AfterACancelInTheMiddleNothingAppears) {
   EXPECT_EQ(hook(daemon, "DELETE", id).status, 204) << "once more is no error";
 }
 
+TEST(VolumeHook, WhatIsForgottenIsLeftToCinder) {
+  Daemon daemon;
+  const std::string raw = sparse_disk();
+  const auto image = add_image(daemon, raw);
+  const std::string id = base::new_uuid();
+  ASSERT_EQ(hook_create(daemon, id, image).status, 200);
+  EXPECT_EQ(hook(daemon, "DELETE", id + "?forget=").status, 400);
+  EXPECT_EQ(hook(daemon, "GET", id).status, 200);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(hook(daemon, "DELETE", id + "?forget=volume-" + id).status, 204);
+    EXPECT_EQ(hook(daemon, "GET", id).status, 404);
+  }
+  EXPECT_EQ(hook(daemon, "DELETE", id).status, 204) << "nor does it know the name any more";
+  // What may still be on the way of its PUT comes too late.
+  EXPECT_EQ(parsed(hook_create(daemon, id, image))["error"]["code"], "cancelled");
+  daemon.restart();
+  EXPECT_TRUE(holds(daemon.volume_file(id), raw, 1));
+  // Of one that Cinder has stored elsewhere nothing shall be left.
+  const std::string moved = base::new_uuid();
+  ASSERT_EQ(hook_create(daemon, moved, image).status, 200);
+  EXPECT_EQ(hook(daemon, "DELETE", moved + "?forget=volume-" + base::new_uuid()).status, 204);
+  EXPECT_FALSE(std::filesystem::exists(daemon.volume_file(moved)));
+}
+
 TEST(VolumeHook, ADeadlineThatPassesTakesTheVolumeBack) {
   Daemon daemon;
   const std::string raw = sparse_disk();

@@ -16,6 +16,7 @@ an image-volume the row of the internal tenant, which here is made before the
 image-volume is.
 """
 
+import dataclasses
 import http.server
 import json
 import os
@@ -109,15 +110,33 @@ class ImageFromFile:
         return None
 
 
+@dataclasses.dataclass
+class Target:
+    """A user's volume that is being made.
+
+    The volume is a copy: what is done late stays with the name that it was
+    asked for by, though Cinder has stored the volume by another meanwhile.
+    """
+    volume: typing.Any
+    update: dict[str, typing.Any] = dataclasses.field(default_factory=dict)
+
+    def take(self, update: typing.Any) -> None:
+        """Not saved: it is Cinder's only once the service has said 200."""
+        self.update.update(update or {})
+        with self.volume.obj_as_admin():
+            self.volume.update(update or {})
+
+
 class GenericMixin(mixin.ImageCacheMixin):
     """Goes before a stock driver, as ImageCacheMixin does."""
 
     def __init__(self, *args: typing.Any, **kwargs: typing.Any) -> None:
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(generic_opts)
-        # Users' volumes that are being made, and their contexts: by name.
-        self._generic_targets: dict[str, typing.Any] = {}
-        self._generic_updates: dict[str, typing.Any] = {}
+        # By name: users' volumes that are being made, and what Cinder has
+        # stored by another name while the service may be at it still.
+        self._generic_targets: dict[str, Target] = {}
+        self._generic_abandoned: dict[str, Target] = {}
         # Image-volumes that Cinder is deleting, with their rows.
         self._generic_deleted: set[str] = set()
         self._generic_server: typing.Any = None
@@ -142,16 +161,18 @@ class GenericMixin(mixin.ImageCacheMixin):
                             image_meta: dict[str, typing.Any]
                             ) -> mixin.Update:
         name = volume.name
-        self._generic_targets[name] = volume
+        target = Target(volume.obj_clone())
+        self._generic_targets[name] = target
         try:
             return super()._image_cache_create(context, volume, image_meta)
         finally:
+            if volume.name != name:
+                self._generic_abandoned[name] = target
             self._generic_targets.pop(name, None)
-            self._generic_updates.pop(name, None)
 
     def _image_cache_finish(self, volume: typing.Any,
                             answer: client.Answer) -> mixin.Update:
-        return self._generic_updates.get(volume.name) or {}
+        return self._generic_targets[volume.name].update
 
     def _image_cache_evict(self, volume: typing.Any) -> None:
         self._generic_deleted.add(volume.id)
@@ -164,10 +185,12 @@ class GenericMixin(mixin.ImageCacheMixin):
 
     def _generic_create_volume(self, volume: str, size_bytes: int) -> None:
         target = self._generic_targets.get(volume)
-        if target is None:
-            assert self._image_cache_rows is not None
-            target = self._image_cache_rows.begin(_id_in(volume))
-        _save(target, super().create_volume(target))
+        if target is not None:
+            target.take(super().create_volume(target.volume))
+            return
+        assert self._image_cache_rows is not None
+        row = self._image_cache_rows.begin(_id_in(volume))
+        _save(row, super().create_volume(row))
 
     def _generic_copy_image_to_volume(self, volume: str, path: str) -> None:
         target = self._generic_volume(volume)
@@ -183,18 +206,19 @@ class GenericMixin(mixin.ImageCacheMixin):
     def _generic_create_cloned_volume(self, volume: str, source: str,
                                       size_bytes: int) -> None:
         target = self._generic_targets.get(volume)
-        if target is None or target.size * units.Gi != size_bytes:
+        if target is None or target.volume.size * units.Gi != size_bytes:
             raise Refused('conflict', 'Cinder is making no such volume')
         row = self._generic_volume(source)
-        self._generic_updates[volume] = super().create_cloned_volume(target,
-                                                                     row)
+        target.take(super().create_cloned_volume(target.volume, row))
 
     def _generic_delete_volume(self, volume: str) -> None:
         # The stock driver's own, not ours, which would ask the service.
         delete = super(mixin.ImageCacheMixin, self).delete_volume
-        target = self._generic_targets.get(volume)
+        target = (self._generic_targets.get(volume) or
+                  self._generic_abandoned.get(volume))
         if target is not None:
-            delete(target)
+            delete(target.volume)
+            self._generic_abandoned.pop(volume, None)
             return
         assert self._image_cache_rows is not None
         row = self._image_cache_rows.find(_id_in(volume))
@@ -217,10 +241,11 @@ class GenericMixin(mixin.ImageCacheMixin):
                 'free_bytes': total('free_capacity_gb')}
 
     def _generic_volume(self, name: str) -> typing.Any:
-        found = self._generic_targets.get(name)
-        if found is None:
-            assert self._image_cache_rows is not None
-            found = self._image_cache_rows.find(_id_in(name))
+        target = self._generic_targets.get(name)
+        if target is not None:
+            return target.volume
+        assert self._image_cache_rows is not None
+        found = self._image_cache_rows.find(_id_in(name))
         if found is None:
             raise Refused('not_found', 'Cinder knows no such volume')
         return found

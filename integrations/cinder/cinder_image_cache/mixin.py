@@ -9,12 +9,16 @@ Always true:
    (and what the driver's own clone_image may raise, which is called last);
  * before Cinder makes a volume itself, either the service has said that
    nothing of it is there nor will come, or the volume has got another name
-   on the backend, where nothing of the service can reach it.
+   on the backend, where nothing of the service can reach it;
+ * whatever is told to the service later, when Cinder may have stored the
+   volume, names what is Cinder's and not to be touched: a call that comes
+   late, or is late in being served, deletes no volume that lives.
 """
 
 import threading
 import time
 import typing
+import urllib.parse
 import uuid
 
 from oslo_config import cfg
@@ -63,8 +67,9 @@ class ImageCacheMixin(_StockDriver):
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(options.image_cache_opts)
         self._image_cache: typing.Optional[client.HookClient] = None
-        # Volumes that may be at the service and must not be.
-        self._image_cache_calls_off: set[str] = set()
+        # Volumes that may be at the service and must not be, each with what
+        # Cinder stores it by, or did last.
+        self._image_cache_calls_off: dict[str, str] = {}
         self._image_cache_rows: typing.Optional[rows.Rows] = None
         self._image_cache_reconciling = threading.Lock()
         self._image_cache_reconcile_again = False
@@ -117,9 +122,10 @@ class ImageCacheMixin(_StockDriver):
         if self._image_cache_rows is not None and rows.is_ours(volume):
             self._image_cache_evict(volume)
             return
+        name = volume.name
         super().delete_volume(volume)
         if self._image_cache is not None:
-            self._image_cache_forget(volume.id)
+            self._image_cache_forget(volume.id, name)
 
     def get_volume_stats(self, refresh: bool = False) -> Update:
         # cinder-volume asks about once a minute, and after each deletion.
@@ -176,6 +182,11 @@ class ImageCacheMixin(_StockDriver):
             obstacle = repr(error)
         if obstacle is not None:
             raise NotNow(obstacle)
+        if volume.id in self._image_cache_calls_off:
+            # A create that is scheduled again. What the service remembers of
+            # the first is no volume any more.
+            raise NotNow('cinder-image-cache has not confirmed yet that it '
+                         'has let go of an earlier one of this id')
         fault: typing.Optional[client.Answer] = None
         try:
             answer = self._image_cache_ask(context, volume, image_meta)
@@ -260,9 +271,9 @@ class ImageCacheMixin(_StockDriver):
         # would then write or delete under the name it was given. Cinder's
         # own volume gets another: to every driver the name is made of
         # name_id, as it is after a migration.
-        self._image_cache_calls_off.add(volume.id)
         old_name = volume.name
         volume.name_id = str(uuid.uuid4())
+        self._image_cache_calls_off[volume.id] = volume.name
         LOG.warning('Volume %(volume)s is stored as %(new)s: '
                     'cinder-image-cache did not confirm that it has let go '
                     'of %(old)s (%(reason)s)',
@@ -276,28 +287,39 @@ class ImageCacheMixin(_StockDriver):
                           volume.id)
 
     def _image_cache_delete(self, volume_id: str,
-                            timeout_s: typing.Optional[float] = None
+                            cinders_name: typing.Optional[str] = None
                             ) -> typing.Optional[str]:
-        """None once the service has confirmed; else why it has not."""
-        assert self._image_cache is not None
-        answer = self._image_cache.call(
-            'DELETE', '/v1/hook/volumes/' + volume_id, timeout_s=timeout_s)
-        if answer.status == 204:
-            self._image_cache_calls_off.discard(volume_id)
-            return None
-        return answer.reason
+        """None once the service has confirmed; else why it has not.
 
-    def _image_cache_forget(self, volume_id: str) -> None:
-        """The backend's object is gone; so shall be what is known of it."""
+        Without Cinder's name for it, what the service has stored is deleted:
+        only while Cinder waits with storing it. With that name nothing is
+        touched that is stored by it.
+        """
+        assert self._image_cache is not None
+        path = '/v1/hook/volumes/' + volume_id
+        timeout_s = None
+        if cinders_name is not None:
+            path += '?forget=' + urllib.parse.quote(cinders_name, safe='')
+            timeout_s = ASIDE_SECONDS
+        answer = self._image_cache.call('DELETE', path, timeout_s=timeout_s)
+        return None if answer.status == 204 else answer.reason
+
+    def _image_cache_forget(self, volume_id: str, name: str) -> None:
+        """The backend's object is gone; so shall be what is known of it.
+
+        The name may be in use again at once: a reimage deletes and imports.
+        """
         try:
-            reason = self._image_cache_delete(volume_id, ASIDE_SECONDS)
+            reason = self._image_cache_delete(volume_id, name)
         except Exception as error:
             reason = str(error) or repr(error)
         if reason is not None:
             LOG.info('cinder-image-cache does not know yet that volume '
                      '%(volume)s is deleted: %(reason)s',
                      {'volume': volume_id, 'reason': reason})
-            self._image_cache_calls_off.add(volume_id)
+            self._image_cache_calls_off[volume_id] = name
+        else:
+            self._image_cache_calls_off.pop(volume_id, None)
 
     def _image_cache_evict(self, volume: typing.Any) -> None:
         """An image-volume that is deleted through Cinder."""
@@ -352,8 +374,10 @@ class ImageCacheMixin(_StockDriver):
         assert self._image_cache_rows is not None
         reason = None
         try:
-            for volume_id in list(self._image_cache_calls_off):
-                self._image_cache_delete(volume_id, ASIDE_SECONDS)
+            for volume_id, name in list(self._image_cache_calls_off.items()):
+                if (self._image_cache_delete(volume_id, name) is None and
+                        self._image_cache_calls_off.get(volume_id) == name):
+                    del self._image_cache_calls_off[volume_id]
             self._image_cache_rows.reconcile()
         except (client.Unreachable, client.Lost) as error:
             reason = str(error)

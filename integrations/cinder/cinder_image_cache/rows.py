@@ -172,13 +172,20 @@ class Rows:
     def _reserve(self, context: typing.Any, deltas: dict[str, int],
                  image_volume: ImageVolume, there: dict[str, ImageVolume],
                  rows: dict[str, typing.Any]) -> typing.Any:
-        """Lets older image-volumes go until the quota takes this one."""
+        """Lets older image-volumes go until the quota takes this one.
+
+        None does where all of them would not be enough: this one goes then.
+        """
         while True:
             try:
                 return QUOTAS.reserve(context, **deltas)
             except exception.OverQuota as error:
                 older = [one for one in there.values()
-                         if one['id'] in rows and not one.get('pinned')]
+                         if one['id'] in rows and not one.get('pinned') and
+                         rows[one['id']].status == 'available']
+                if not self._is_enough(context, error, deltas, [
+                        rows[one['id']] for one in older]):
+                    older = []
                 victim = min(older, default=image_volume,
                              key=lambda one: one.get('last_used') or '')
                 LOG.warning(
@@ -192,6 +199,19 @@ class Rows:
                 if victim is image_volume:
                     return None
                 self._drop_row(context, rows.pop(victim['id']))
+
+    def _is_enough(self, context: typing.Any, error: exception.OverQuota,
+                   deltas: dict[str, int], older: list[typing.Any]) -> bool:
+        """That without these rows the quota would take as much more."""
+        theirs = [self._deltas(context, row.size, row.volume_type_id)
+                  for row in older]
+        for resource in error.kwargs['overs']:
+            usage = error.kwargs['usages'].get(resource, {})
+            excess = (usage.get('in_use', 0) + usage.get('reserved', 0) +
+                      deltas[resource] - error.kwargs['quotas'][resource])
+            if sum(one.get(resource, 0) for one in theirs) < excess:
+                return False
+        return True
 
     def _type_id(self) -> str:
         return (self.volume_type_id or

@@ -14,7 +14,12 @@ class Request:
 
     @property
     def volume_id(self):
-        return self.path.rsplit('/', 1)[-1]
+        return self.path.partition('?')[0].rsplit('/', 1)[-1]
+
+    @property
+    def forget(self):
+        """What is not to be touched; None where all of it is to go."""
+        return self.path.partition('?forget=')[2] or None
 
 
 def http(status, body, content_type='application/json'):

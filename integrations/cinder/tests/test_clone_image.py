@@ -168,6 +168,20 @@ class CloneImage(HookCase):
         self.driver.delete_volume(there)
         self.assertEqual(there.id, self.hook.requests[-1].volume_id)
         self.assertEqual([there.name], self.driver.deleted)
+        self.assertEqual({}, self.driver._image_cache_calls_off)
+
+    def test_what_is_called_off_late_is_not_what_cinder_stored(self):
+        for method in ('PUT', 'GET', 'DELETE'):
+            self.hook.script[method] = lambda request: b''
+        self.assertEqual((None, False), self.clone())
+        self.driver._image_cache_reconcile_once()
+        self.assertEqual([None, self.volume.name],
+                         [r.forget for r in self.hook.of('DELETE')])
+        # Nor is the service asked again for this id, while it is called off.
+        self.hook.script['PUT'] = made
+        self.hook.requests.clear()
+        self.assertEqual((None, False), self.clone(self.volume))
+        self.assertEqual([], self.hook.requests)
 
     def test_a_take_back_that_fails(self):
         self.hook.script['PUT'] = lambda request: failed(504, 'timeout')
@@ -241,6 +255,7 @@ class CloneImage(HookCase):
         volume = world.new_volume()
         self.driver.delete_volume(volume)
         self.assertEqual(['DELETE'], self.hook.methods())
+        self.assertEqual(volume.name, self.hook.requests[0].forget)
         self.assertEqual([volume.name], self.driver.deleted)
         self.hook.script['DELETE'] = lambda request: b'nonsense'
         self.driver.delete_volume(volume)

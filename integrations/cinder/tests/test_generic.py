@@ -3,6 +3,7 @@
 from tests import cinder_world as world  # first: it may patch
 
 import os
+import signal
 import threading
 from unittest import mock
 
@@ -138,6 +139,49 @@ class Generic(test_service.ServiceCase):
         self.assertIn(self.volume.name, self.daemon.files())
         self.driver.delete_volume(self.volume)
         self.assertNotIn(self.volume.name, self.daemon.files())
+
+    def test_what_is_done_too_late_is_not_done_to_cinders_volume(self):
+        image = self.made()
+        world.CONF.set_override('image_cache_answer_timeout', 1,
+                                group='file1')
+        self.stop(self.driver)
+        self.driver = self.make_driver()
+        begun, go_on, done = (threading.Event() for _ in range(3))
+        stock = world.FileDriver.create_cloned_volume
+
+        def late(used, volume, source):
+            begun.set()
+            go_on.wait(60)
+            try:
+                return stock(used, volume, source)
+            finally:
+                done.set()
+        ended = []
+        with mock.patch.object(world.FileDriver, 'create_cloned_volume',
+                               late):
+            first = threading.Thread(
+                target=lambda: ended.append(self.clone(image)))
+            first.start()
+            self.assertTrue(begun.wait(30))
+            self.daemon.process.send_signal(signal.SIGSTOP)
+            first.join()
+            self.assertEqual([(None, False)], ended)
+            abandoned = 'volume-' + self.volume.id
+            self.assertNotEqual(abandoned, self.volume.name)
+            self.driver.create_volume(self.volume)
+            go_on.set()
+            self.assertTrue(done.wait(30))
+        self.assertEqual(abandoned, self.driver.cloned[-1][1])
+        self.assertIn(abandoned, self.daemon.files())
+        self.volume.refresh()
+        self.assertIsNone(self.volume.provider_id)
+        self.daemon.process.send_signal(signal.SIGCONT)
+        self.driver._image_cache_reconcile_once()
+        self.assertEqual({}, self.driver._image_cache_calls_off)
+        self.assertEqual([abandoned], self.driver.deleted)
+        self.assertNotIn(abandoned, self.daemon.files())
+        self.assertIn(self.volume.name, self.daemon.files())
+        self.assertEqual({}, self.driver._generic_abandoned)
 
     def test_without_cinder_volume_on_the_other_side(self):
         self.stop(self.driver)

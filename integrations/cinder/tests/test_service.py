@@ -181,11 +181,77 @@ class Volumes(ServiceCase):
         self.daemon.process.send_signal(signal.SIGCONT)
         # It does what it was asked, then hears that nobody wants it.
         self.driver._image_cache_reconcile_once()
-        self.assertEqual(set(), self.driver._image_cache_calls_off)
+        self.assertEqual({}, self.driver._image_cache_calls_off)
         self.assertNotIn('volume-' + self.volume.id, self.daemon.files())
         self.assertEqual(os.path.getsize(self.driver.path(self.volume)),
                          1 << 30)
         self.assertIn(mine, self.daemon.files())
+
+
+class Forgotten(ServiceCase):
+    """A volume is deleted, and the service does not hear of it in time."""
+
+    def clone_again(self, image_id):
+        return self.driver.clone_image(
+            world.user_context(), self.volume, (None, None),
+            world.image_meta(image_id), None)
+
+    def assert_stays(self):
+        """What Cinder has stored meanwhile, under the same name."""
+        self.assertEqual('volume-' + self.volume.id, self.volume.name)
+        self.driver._image_cache_reconcile_once()
+        self.assertEqual({}, self.driver._image_cache_calls_off)
+        self.assertEqual(404, self.driver._image_cache.call(
+            'GET', '/v1/hook/volumes/' + self.volume.id).status)
+        # Nothing is in flight after this, and what was begun is tidied up.
+        self.daemon.stop()
+        self.daemon.start()
+        self.assertIn(self.volume.name, self.daemon.files())
+
+    def test_reimaged_while_the_service_is_away(self):
+        self.made()
+        self.daemon.stop()
+        self.driver.delete_volume(self.volume)  # as Cinder's RBD driver does,
+        self.driver.create_volume(self.volume)  # and then imports
+        self.daemon.start()
+        self.assert_stays()
+
+    def test_reimaged_while_the_service_is_slow(self):
+        self.made()
+        self.daemon.process.send_signal(signal.SIGSTOP)
+        with mock.patch.object(mixin, 'ASIDE_SECONDS', 0.2):
+            self.driver.delete_volume(self.volume)
+        self.driver.create_volume(self.volume)
+        self.daemon.process.send_signal(signal.SIGCONT)
+        self.assert_stays()
+
+    def test_reimaged_before_the_service_has_begun_to_forget(self):
+        self.made()
+        real = self.driver._image_cache.call
+
+        def late(*args, **more):
+            self.driver.create_volume(self.volume)
+            return real(*args, **more)
+        with mock.patch.object(self.driver._image_cache, 'call', late):
+            self.driver.delete_volume(self.volume)
+        self.assert_stays()
+
+    def test_scheduled_again(self):
+        image = self.made()
+        self.daemon.stop()
+        self.driver.delete_volume(self.volume)
+        self.daemon.start()
+        # Not the volume that the service remembers: it is gone.
+        self.assertEqual((None, False), self.clone_again(image))
+        self.driver.create_volume(self.volume)
+        self.assert_stays()
+
+    def test_scheduled_again_when_the_service_has_forgotten(self):
+        image = self.made()
+        self.driver.delete_volume(self.volume)
+        self.assertEqual((None, False), self.clone_again(image))
+        self.driver.create_volume(self.volume)
+        self.assert_stays()
 
 
 class Rows(ServiceCase):
@@ -355,6 +421,29 @@ class Rows(ServiceCase):
         db.quota_update(world.admin(), world.INTERNAL_PROJECT, 'volumes', 0)
         self.made()
         self.assert_in_step(0)
+
+    def test_one_that_the_quota_can_never_take_drives_none_out(self):
+        self.addCleanup(db.quota_destroy_by_project, world.admin(),
+                        world.INTERNAL_PROJECT)
+        db.quota_create(world.admin(), world.INTERNAL_PROJECT, 'gigabytes', 3)
+        for _ in range(2):
+            self.made()
+        self.assert_in_step(2)
+        kept = {row.id for row in self.rows()}
+        self.made()
+        real = self.driver._image_cache_rows._list
+        with mock.patch.object(
+                self.driver._image_cache_rows, '_list', lambda: [
+                    one if one['id'] in kept else dict(one, size_gb=4)
+                    for one in real()]):
+            self.reconcile()
+        self.assert_in_step(2)
+        self.assertEqual(kept, {row.id for row in self.rows()})
+        # One that fits alone lets as many go as it takes.
+        db.quota_update(world.admin(), world.INTERNAL_PROJECT, 'gigabytes', 2)
+        self.made()
+        self.assert_in_step(2)
+        self.assertEqual(1, len(kept - {row.id for row in self.rows()}))
 
     def test_two_processes_of_one_host(self):
         self.made()
