@@ -76,11 +76,7 @@ class Rows:
             context = cinder_context.get_internal_tenant_context()
             if context is None:
                 return  # the service keeps no image-volumes then, either
-            rows = {row.id: row
-                    for row in objects.VolumeList.get_all_by_host(
-                        context, self._host,
-                        filters={'project_id': context.project_id})
-                    if row.admin_metadata.get(MARK) == self._backend}
+            rows = self._rows(context)
             there = {one['id']: one for one in self._list()}
             for volume_id, row in rows.items():
                 if volume_id not in there:
@@ -93,14 +89,25 @@ class Rows:
     def begin(self, volume_id: str) -> typing.Any:
         """The row of an image-volume that a driver of Cinder is to make.
 
-        Raises exception.OverQuota; the service then makes room.
+        Raises exception.OverQuota; the service then makes room. And
+        exception.QuotaError where no room that it can make would do.
         """
         context = cinder_context.get_internal_tenant_context()
-        image_volume, = [one for one in self._list()
-                         if one['id'] == volume_id]
+        there = {one['id']: one for one in self._list()}
+        image_volume = there[volume_id]
         type_id = self._type_id()
-        reservations = QUOTAS.reserve(context, **self._deltas(
-            context, image_volume['size_gb'], type_id))
+        deltas = self._deltas(context, image_volume['size_gb'], type_id)
+        try:
+            reservations = QUOTAS.reserve(context, **deltas)
+        except exception.OverQuota as error:
+            rows = self._rows(context)
+            older = [rows[one['id']] for one in self._older(there, rows)]
+            if self._is_enough(context, error, deltas, older):
+                raise
+            raise exception.QuotaError(
+                'The quota of the internal tenant %s never takes an '
+                'image-volume of %s GiB' % (context.project_id,
+                                            image_volume['size_gb']))
         try:
             row = self._insert(context, image_volume, type_id,
                                status='creating')
@@ -180,9 +187,7 @@ class Rows:
             try:
                 return QUOTAS.reserve(context, **deltas)
             except exception.OverQuota as error:
-                older = [one for one in there.values()
-                         if one['id'] in rows and not one.get('pinned') and
-                         rows[one['id']].status == 'available']
+                older = self._older(there, rows)
                 if not self._is_enough(context, error, deltas, [
                         rows[one['id']] for one in older]):
                     older = []
@@ -199,6 +204,20 @@ class Rows:
                 if victim is image_volume:
                     return None
                 self._drop_row(context, rows.pop(victim['id']))
+
+    def _rows(self, context: typing.Any) -> dict[str, typing.Any]:
+        return {row.id: row for row in objects.VolumeList.get_all_by_host(
+                    context, self._host,
+                    filters={'project_id': context.project_id})
+                if row.admin_metadata.get(MARK) == self._backend}
+
+    @staticmethod
+    def _older(there: dict[str, ImageVolume],
+               rows: dict[str, typing.Any]) -> list[ImageVolume]:
+        """What may go for another one."""
+        return [one for one in there.values()
+                if one['id'] in rows and not one.get('pinned') and
+                rows[one['id']].status == 'available']
 
     def _is_enough(self, context: typing.Any, error: exception.OverQuota,
                    deltas: dict[str, int], older: list[typing.Any]) -> bool:

@@ -7,6 +7,7 @@ import signal
 import threading
 from unittest import mock
 
+from cinder import db
 from cinder import exception
 
 from cinder_image_cache import client
@@ -111,6 +112,24 @@ class Generic(test_service.ServiceCase):
             self.made(image)
         self.assert_in_step(1)
         self.assertNotEqual(first.id, self.rows()[0].id)
+
+    def test_one_that_the_quota_can_never_take_drives_none_out(self):
+        self.addCleanup(db.quota_destroy_by_project, world.admin(),
+                        world.INTERNAL_PROJECT)
+        db.quota_create(world.admin(), world.INTERNAL_PROJECT, 'gigabytes', 2)
+        for _ in range(3):  # the third lets the oldest go
+            self.made()
+        kept = self.image_volumes()
+        self.assertEqual(2, len(kept))
+        real = self.driver._image_cache_rows._list
+        with mock.patch.object(
+                self.driver._image_cache_rows, '_list', lambda: [
+                    one if one['id'] in kept else dict(one, size_gb=4)
+                    for one in real()]):
+            self.assertEqual((None, False),
+                             self.clone(self.daemon.add_image()))
+        self.assertEqual(set(kept), set(self.image_volumes()))
+        self.assert_in_step(2)
 
     def test_deleted_through_cinder(self):
         self.made()

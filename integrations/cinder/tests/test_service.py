@@ -419,8 +419,11 @@ class Rows(ServiceCase):
         images.append(self.made())
         self.assert_in_step(2)
         db.quota_update(world.admin(), world.INTERNAL_PROJECT, 'volumes', 0)
+        self.made()  # which would not be kept if the others went, either
+        self.assert_in_step(2)
+        db.quota_update(world.admin(), world.INTERNAL_PROJECT, 'volumes', 1)
         self.made()
-        self.assert_in_step(0)
+        self.assert_in_step(1)
 
     def test_one_that_the_quota_can_never_take_drives_none_out(self):
         self.addCleanup(db.quota_destroy_by_project, world.admin(),
