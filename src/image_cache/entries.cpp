@@ -134,7 +134,7 @@ void Entries::keep_open(std::string_view id, const Stamp& stamp, const OpenFile&
   Entry* entry = entry_of(id);
   if (open_.size() >= most_open_files || !entry || !entry->verified) return;
   auto& known = *entry->verified.known_;
-  if (known.file || !(known.verified.stamp == stamp)) return;
+  if (known.file || !(known.verified.stamp == stamp) || std::ranges::find(open_, id) != open_.end()) return;
   known.file = file;
   known.file_is_used = true;
   open_.emplace_back(id);
@@ -227,6 +227,7 @@ void Entries::was_used(const Entry& entry) {
 
 void Entries::take_over(Entries live) {
   reserved_ += live.reserved_;
+  open_ = std::move(live.open_);
   for (const auto& id : live.pins_) pin(id);
   for (const auto& id : live.to_remove_) {
     if (!erase(id)) to_remove_.insert(id);
@@ -310,11 +311,12 @@ Changes Entries::take_changes() {
     const Entry& entry = *entry_of(id);
     // What is still to be added by `hits` is not in the row yet: a row that is there already keeps its own count.
     const auto unwritten = hits_.find(id);
+    const std::uint64_t more_hits = unwritten == hits_.end() ? 0 : unwritten->second.more_hits;
     changes.puts.push_back({.image_id = id,
                             .last_accessed = entry.last_accessed,
                             .last_modified = entry.last_modified,
                             .size_bytes = entry.size_bytes,
-                            .hits = entry.hits - (unwritten == hits_.end() ? 0 : unwritten->second.more_hits)});
+                            .hits = entry.hits - std::min(entry.hits, more_hits)});
   }
   changes.removals.assign(to_remove_.begin(), to_remove_.end());
   for (auto& [id, hits] : hits_) changes.hits.push_back(std::move(hits));

@@ -44,6 +44,10 @@ class MaybeVerified {
   explicit operator bool() const { return known_ != nullptr; }
   const Verified* operator->() const { return &known_->verified; }
   Verified* operator->() { return &known_->verified; }
+  /// Lets go of the file, if it was left open.
+  void close() {
+    if (known_) known_->file = nullptr;
+  }
   operator std::optional<Verified>() const { return known_ ? std::optional(known_->verified) : std::nullopt; }
 
  private:

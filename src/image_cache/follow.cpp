@@ -53,8 +53,10 @@ Result<void> ImageCache::Impl::take_up(std::vector<IndexRow> strange, const std:
     const auto hold = id_locks.hold(id);
     struct stat status{};
     const bool gone = ::lstat(layout.file(id).c_str(), &status) != 0 && errno == ENOENT;
+    OpenFile last;  // closed without the mutex: it frees the blocks of what was unlinked
     const std::lock_guard lock(mutex);
     if (!entries.find(id)) continue;
+    last = entries.open_file(id);
     if (gone) {
       entries.lose(id);
     } else {

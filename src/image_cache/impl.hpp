@@ -1,9 +1,11 @@
 // The parts of ImageCache, shared by the files that implement it. Private to the room.
 #pragma once
 
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -75,6 +77,9 @@ struct ImageCache::Impl {
   std::map<std::string, Partial> partials;       // left behind by an earlier fill, not being written
   std::map<std::string, std::uint64_t> invalid;  // bytes of what is in invalid/, counted as reserved
   std::uint64_t leaving_bytes = 0;               // of files that have been chosen to go; counted as reserved
+  // Names in invalid/ and incomplete/ that could not be removed: they are not chosen again before the next clean.
+  std::set<std::string> unremovable;
+  std::condition_variable leaving_changed;
   /// A file that is being digested because it may not be the one that was published.
   struct Verification {
     base::Signal ended;
@@ -165,10 +170,12 @@ struct ImageCache::Impl {
   /// With the mutex held.
   void evict(const std::string& id, EvictionReason reason, Victims& victims);
   void choose(Victim victim, Victims& victims);
-  /// What there will be once `victims` are gone, under the limit or not. With the mutex held.
-  std::uint64_t bytes_without(const Victims& victims) const {
-    return entries.bytes() + entries.reserved_bytes() - victims.leaving_bytes;
-  }
+  /// What there will be once all that was chosen to go is gone, by whomever: nobody evicts for it a second time. With
+  /// the mutex held.
+  std::uint64_t bytes_to_stay() const { return entries.bytes() + entries.reserved_bytes() - leaving_bytes; }
+  /// Until what others have chosen to go is gone, if a byte written before would pass the limit. Whoever waits has
+  /// removed his own victims, so that none waits for another who waits. Blocks.
+  Result<void> wait_until_it_fits();
 
   /// What nobody has used for long, and what is above the high mark. Blocks.
   Result<void> prune_in_background();

@@ -5,6 +5,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "base/try.hpp"
+#include "image_cache/found_files.hpp"
 #include "image_cache/impl.hpp"
 
 namespace imagecache::image_cache {
@@ -36,6 +37,7 @@ Result<void> ImageCache::Impl::remove_files(const Victims& victims) {
     leaving_bytes -= victims.leaving_bytes;
     update_gauges();
   }
+  leaving_changed.notify_all();
   return all;
 }
 
@@ -49,6 +51,7 @@ Result<void> ImageCache::Impl::remove_invalid(const Victim& victim) {
   if (!removed) {
     const std::lock_guard lock(mutex);
     count_invalid(victim.id, victim.former.size_bytes);
+    unremovable.insert(victim.id);
   }
   return removed;
 }
@@ -82,6 +85,7 @@ Result<void> ImageCache::Impl::remove_file_of(const Victim& victim) {
     const std::lock_guard lock(mutex);
     partials[id] = {.content_key = "", .bytes = victim.former.size_bytes};
     entries.reserve(victim.former.size_bytes);
+    unremovable.insert(id);
     return removed;
   }
   static_cast<void>(ledger->drop_partial(id));
@@ -96,8 +100,10 @@ Result<Removed> ImageCache::Impl::remove_now(const std::string& id, Left why) {
   const auto gone = known || base::is_uuid(id) ? base::remove_file(layout.file(id)) : Result<void>();
   Removed removed;
   bool part_in_use = false;
+  OpenFile last;  // closed without the mutex: it frees the blocks of what was unlinked
   {
     const std::lock_guard lock(mutex);
+    last = entries.open_file(id);
     if (const Entry* entry = gone ? entries.find(id) : nullptr) {
       removed = {.files = 1, .bytes = entry->size_bytes};
       (why == Left::clear ? counters.image_evictions_clear : counters.image_evictions_deleted).fetch_add(1);
@@ -145,7 +151,7 @@ void ImageCache::Impl::move_aside(const std::string& id, std::string_view reason
   struct stat moved{};
   if (::lstat(target.c_str(), &moved) == 0 && S_ISREG(moved.st_mode)) {
     const std::lock_guard lock(mutex);
-    count_invalid(target.filename().native(), static_cast<std::uint64_t>(moved.st_size));
+    count_invalid(target.filename().native(), allocated_bytes(moved));
     update_gauges();
   }
   static_cast<void>(base::sync_directory(layout.base));
@@ -160,8 +166,10 @@ void ImageCache::Impl::invalidate(const std::string& id, const struct stat& seen
   if (::lstat(layout.file(id).c_str(), &there) == 0 && (there.st_ino != seen.st_ino || there.st_dev != seen.st_dev))
     return;
   admissions.forget(id);
+  OpenFile last;  // closed without the mutex, as below
   {
     const std::lock_guard lock(mutex);
+    last = entries.open_file(id);
     entries.erase(id);
     update_gauges();
   }
@@ -173,8 +181,10 @@ void ImageCache::Impl::invalidate(const std::string& id, const struct stat& seen
 }
 
 void ImageCache::Impl::forget_entry(const std::string& id, std::string_view reason) {
+  OpenFile last;  // of a file that another has unlinked, perhaps
   {
     const std::lock_guard lock(mutex);
+    last = entries.open_file(id);
     if (!entries.erase(id)) return;
     counters.image_evictions_invalid.fetch_add(1);
     update_gauges();

@@ -119,16 +119,20 @@ void ImageCache::Impl::load_in_background() {
 void ImageCache::Impl::end_load(Load how) {
   Victims victims;
   const auto free = free_bytes();
+  if (how == Load::done && free) {
+    // A limit that was lowered: what is too much is gone before anybody looks for room.
+    const std::lock_guard lock(mutex);
+    static_cast<void>(make_room("(start)", 0, *free, victims));
+  }
+  if (!free) base::log::warning("image_cache", nullptr, "{}", free.error().message);
+  if (auto gone = remove_files(victims); !gone) base::log::warning("image_cache", nullptr, "{}", gone.error().message);
   {
     const std::lock_guard lock(mutex);
     load_state = how;
     counters.image_cache_loading = 0;
-    if (how == Load::done && free) static_cast<void>(make_room("(start)", 0, *free, victims));
     update_gauges();
   }
   load_ended.notify();
-  if (!free) base::log::warning("image_cache", nullptr, "{}", free.error().message);
-  if (auto gone = remove_files(victims); !gone) base::log::warning("image_cache", nullptr, "{}", gone.error().message);
   if (how != Load::done) return;
   if (auto flushed = flush_now(); !flushed) base::log::warning("image_cache", nullptr, "{}", flushed.error().message);
 }

@@ -70,11 +70,19 @@ base::Task<Result<Removed>> ImageCache::prune() {
 
 Result<Removed> ImageCache::Impl::clean_now() {
   Removed removed;
+  Result<void> all;  // what cannot be removed keeps nothing else from it
+  {
+    const std::lock_guard lock(mutex);
+    unremovable.clear();
+  }
   IMAGECACHE_TRY(const auto broken, files_in(layout.invalid_dir()));
   for (const auto& file : broken) {
     {
       const auto hold = id_locks.hold(file.name);
-      IMAGECACHE_CHECK(base::remove_file(layout.invalid(file.name)));
+      if (auto gone = base::remove_file(layout.invalid(file.name)); !gone) {
+        all = std::move(gone);
+        continue;
+      }
       const std::lock_guard lock(mutex);
       count_invalid(file.name, 0);
       update_gauges();
@@ -97,11 +105,15 @@ Result<Removed> ImageCache::Impl::clean_now() {
       }
     }
     step("clean.chosen", file.name);
-    IMAGECACHE_CHECK(base::remove_file(layout.incomplete(file.name)));
+    if (auto gone = base::remove_file(layout.incomplete(file.name)); !gone) {
+      all = std::move(gone);
+      continue;
+    }
     static_cast<void>(ledger->drop_partial(file.name));
     ++removed.files;
     removed.bytes += file.bytes;
   }
+  IMAGECACHE_CHECK(all);
   return removed;
 }
 

@@ -76,7 +76,9 @@ Result<void> ImageCache::Impl::publish(Fill& fill, double fetch_seconds, bool& r
     if (auto recorded = ledger->put_verified(id, verified); !recorded) {
       base::log::warning("image_cache", nullptr, "{}", recorded.error().message);
     }
+    OpenFile last;  // of the file that stood there before, closed without the mutex
     const std::lock_guard lock(mutex);
+    last = entries.open_file(id);
     entries.put(id,
                 {.size_bytes = fill.size_bytes(),
                  .last_accessed = now(),
@@ -106,8 +108,13 @@ void ImageCache::Impl::end_fill(const Fill& fill, bool room_is_released) {
     const auto part = layout.incomplete(id);
     const bool keep = fill.error() && !fill.barred() && ::stat(part.c_str(), &status) == 0 && status.st_size > 0;
     if (!keep) static_cast<void>(base::remove_file(part));
+    // A fill that was wrong has left its file in invalid/, where it counts.
+    struct stat broken{};
+    const bool is_broken = fill.error() && fill.error()->code == Errc::corrupt &&
+                           ::lstat(layout.invalid(id).c_str(), &broken) == 0 && S_ISREG(broken.st_mode);
     const std::lock_guard lock(mutex);
     if (!room_is_released) entries.release(fill.size_bytes());
+    if (is_broken) count_invalid(id, allocated_bytes(broken));
     if (keep) {
       const Partial partial{.content_key = fill.info().content_key(), .bytes = fill.size_bytes()};
       partials[id] = partial;

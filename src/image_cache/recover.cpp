@@ -24,7 +24,7 @@ Result<void> ImageCache::Impl::prepare() {
   IMAGECACHE_TRY(const auto incomplete, files_in(layout.incomplete_dir()));
   IMAGECACHE_TRY(const auto broken, files_in(layout.invalid_dir()));
   const std::lock_guard lock(mutex);
-  for (const auto& file : broken) count_invalid(file.name, file.bytes);
+  for (const auto& file : broken) count_invalid(file.name, file.allocated_bytes);
   for (const auto& id : pins) entries.pin(id);
   for (const auto& file : incomplete) {
     const auto key = partial_keys.find(file.name);

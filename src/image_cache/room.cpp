@@ -37,7 +37,9 @@ void ImageCache::Impl::evict(const std::string& id, EvictionReason reason, Victi
                     : reason == EvictionReason::floor ? counters.image_evictions_floor
                                                       : counters.image_evictions_ttl;
   by_reason.fetch_add(1);
-  choose({.kind = Victim::Kind::complete, .id = id, .former = *entry, .reason = reason}, victims);
+  Victim victim{.kind = Victim::Kind::complete, .id = id, .former = *entry, .reason = reason};
+  victim.former.verified.close();  // or its room would not be given back when it is unlinked
+  choose(std::move(victim), victims);
   entries.evict(id, reason);
 }
 
@@ -71,15 +73,16 @@ Result<void> ImageCache::Impl::make_room(const std::string& for_id, std::uint64_
                     for_id, base::format_bytes(bytes), layout.base.native(), base::format_bytes(entries.pinned_bytes()),
                     base::format_bytes(being_filled), base::format_bytes(free_bytes)));
   }
-  const auto too_much = [&] { return bytes_without(victims) + bytes > limit; };
+  const auto too_much = [&] { return bytes_to_stay() + bytes > limit; };
+  const auto removable = [this](const auto& item) { return !unremovable.contains(item.first); };
   while (too_much() || free_bytes < needed) {
     // What is broken goes first, then half a file that nobody is writing, then a whole one.
-    if (const auto broken = invalid.begin(); broken != invalid.end()) {
+    if (const auto broken = std::ranges::find_if(invalid, removable); broken != invalid.end()) {
       Victim victim{.kind = Victim::Kind::invalid, .id = broken->first, .former = {.size_bytes = broken->second}};
       free_bytes += broken->second;
       count_invalid(victim.id, 0);
       choose(std::move(victim), victims);
-    } else if (const auto partial = partials.begin(); partial != partials.end()) {
+    } else if (const auto partial = std::ranges::find_if(partials, removable); partial != partials.end()) {
       free_bytes += partial->second.bytes;
       entries.release(partial->second.bytes);
       choose({.kind = Victim::Kind::partial, .id = partial->first, .former = {.size_bytes = partial->second.bytes}},
@@ -103,6 +106,14 @@ Result<void> ImageCache::Impl::make_room(const std::string& for_id, std::uint64_
   leaving_bytes -= replaced;
   victims.leaving_bytes -= replaced;
   return {};
+}
+
+Result<void> ImageCache::Impl::wait_until_it_fits() {
+  std::unique_lock lock(mutex);
+  const auto fits = [this] { return entries.bytes() + entries.reserved_bytes() <= options.max_size_bytes; };
+  leaving_changed.wait(lock, [&] { return leaving_bytes == 0 || fits(); });
+  if (fits()) return {};
+  return fail(Errc::no_space, "what was to make room for it cannot be removed");
 }
 
 Result<void> ImageCache::Impl::prune_in_background() {
@@ -130,8 +141,8 @@ Result<void> ImageCache::Impl::prune_in_background() {
         }
       }
       // The limit itself and the floor hold at any time; here it is about having some room before it is wanted.
-      pruning = pruning || bytes_without(victims) > high;
-      while (pruning && victims.files.size() < at_once && bytes_without(victims) > low) {
+      pruning = pruning || bytes_to_stay() > high;
+      while (pruning && victims.files.size() < at_once && bytes_to_stay() > low) {
         const auto next = entries.victim();
         if (!next) break;
         evict(*next, EvictionReason::size, victims);

@@ -104,6 +104,7 @@ Result<ImageCache::Impl::Joined> ImageCache::Impl::join_or_start_fill(const orig
   };
   // The room is there only once it is empty.
   if (!gone) return give_up(Errc::no_space, "what was to make room for it cannot be removed: " + gone.error().message);
+  if (auto fits = wait_until_it_fits(); !fits) return give_up(fits.error().code, fits.error().message);
   jobs.begin();
   const auto run = [this, fill] {
     run_fill(fill);

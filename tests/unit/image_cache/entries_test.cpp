@@ -197,6 +197,20 @@ TEST(Entries, AFileIsLeftOpenForTheNextHitUntilNobodyAsksOrItsEntryGoes) {
   EXPECT_FALSE(is_open()) << "what is evicted gives its room back";
 }
 
+TEST(Entries, AFileThatWasLeftOpenWhileTheDirectoryWasReadIsClosedInItsTurn) {
+  const Stamp stamp{.inode = 1, .size_bytes = 10};
+  const auto file = std::make_shared<const base::Fd>();
+  Entries live;
+  live.put("a", {.size_bytes = 10, .verified = Verified{.content_key = "k", .stamp = stamp}}, true);
+  live.keep_open("a", stamp, file);
+  Entries all;
+  all.load({{.image_id = "a", .size_bytes = 10}});
+  all.take_over(std::move(live));
+  EXPECT_EQ(all.open_file("a"), file);
+  EXPECT_THAT(all.take_idle_files(), IsEmpty());
+  EXPECT_THAT(all.take_idle_files(), ElementsAre(file));
+}
+
 TEST(Entries, OnlySoManyFilesAreLeftOpen) {
   Entries entries;
   const Stamp stamp{.inode = 1};

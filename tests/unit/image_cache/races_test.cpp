@@ -247,6 +247,56 @@ TEST(ImageCacheRoom, WhatGoesCountsUntilItIsGone) {
   EXPECT_EQ(rig.cache->size_bytes(), 3 * mib);
 }
 
+TEST(ImageCacheRoom, RoomThatOneIsMakingIsNotMadeASecondTimeByAnother) {
+  Steps steps;
+  Rig rig({.max_size_bytes = 5 * mib, .on_step = steps.hook()});
+  const auto large = rig.origin.add({.content = Content::generated(3 * mib, 1)});
+  const auto kept = rig.origin.add({.content = Content::generated(2 * mib, 2)});
+  const auto one = rig.origin.add({.content = Content::generated(mib, 3)});
+  const auto two = rig.origin.add({.content = Content::generated(mib, 4)});
+  ASSERT_TRUE(rig.get_and_settle(large));
+  rig.clock.advance(seconds(1));
+  ASSERT_TRUE(rig.get_and_settle(kept));
+  std::future<Result<std::string>> other;
+  steps.at("evict.chosen", large, [&] {
+    other = std::async(std::launch::async, [&] { return rig.get(two); });
+    wait_until([&] { return rig.counters.fills_in_flight == 2; });
+    EXPECT_EQ(rig.origin.downloads(two), 0U) << "not a byte before what goes is gone";
+  });
+  ASSERT_TRUE(rig.get(one));
+  ASSERT_TRUE(other.get());
+  rig.settle();
+  EXPECT_TRUE(rig.cache->is_cached(kept));
+  EXPECT_EQ(rig.counters.image_evictions, 1U);
+  EXPECT_EQ(rig.cache->size_bytes(), 4 * mib);
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 0U);
+}
+
+TEST(ImageCacheRoom, AWrongFillCountsUntilItIsCleanedAway) {
+  Rig rig({.max_size_bytes = 6 * mib, .fill_attempts = 1});
+  const auto id = rig.origin.add({.content = Content::generated(2 * mib, 1)});
+  rig.origin.script(id, [](ImageScript& script) { script.file.wrong_bytes = {mib}; });
+  EXPECT_FALSE(rig.get_and_settle(id));
+  EXPECT_TRUE(std::filesystem::exists(rig.file("invalid/" + id)));
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 2 * mib);
+  ASSERT_TRUE(rig.io->run(rig.cache->clean()));
+  EXPECT_EQ(rig.counters.image_cache_reserved_bytes, 0U);
+}
+
+TEST(ImageCacheRoom, WhatCannotBeRemovedFromInvalidRefusesOneFillAndNoMore) {
+  Rig rig({.max_size_bytes = 6 * mib, .fill_attempts = 1});
+  const auto wrong = rig.origin.add({.content = Content::generated(2 * mib, 1)});
+  rig.origin.script(wrong, [](ImageScript& script) { script.file.wrong_bytes = {mib}; });
+  EXPECT_FALSE(rig.get_and_settle(wrong));
+  const auto old = rig.origin.add({.content = Content::generated(3 * mib, 2)});
+  ASSERT_TRUE(rig.get_and_settle(old));
+  put_a_folder_in_its_place(rig.file("invalid/" + wrong));
+  const auto wanted = rig.origin.add({.content = Content::generated(2 * mib, 3)});
+  EXPECT_FALSE(rig.open(wanted));
+  ASSERT_TRUE(rig.get_and_settle(wanted)) << "what is good goes in its place";
+  EXPECT_FALSE(rig.cache->is_cached(old));
+}
+
 TEST(ImageCacheRoom, AFileThatCannotBeRemovedStaysCountedAndMakesNoRoom) {
   Steps steps;
   Rig rig({.max_size_bytes = 5 * mib, .on_step = steps.hook()});
