@@ -9,7 +9,10 @@ namespace imagecache::api {
 
 Result<FoundVolume> find_volume_blocking(ApiContext& api, const base::RequestContext& who, const std::string& id) {
   IMAGECACHE_TRY(auto volume, api.volumes.catalog().find_volume(id));
-  if (!volume || (!who.is_admin && volume->project_id != who.project_id)) {
+  // What was made for a Cinder (it counts in that one's quota, not in ours) is that Cinder's to show, hand over and
+  // remove: the project of our row may not be the owner any more.
+  const bool is_cinders = volume && !volume->counts_quota;
+  if (!volume || (!who.is_admin && (volume->project_id != who.project_id || is_cinders))) {
     return fail(Errc::not_found, "Volume " + id + " could not be found.");
   }
   FoundVolume found{std::move(*volume), {}};

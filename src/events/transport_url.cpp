@@ -74,6 +74,11 @@ Result<TransportUrl> parse_transport_url(std::string_view url) {
     url = url.substr(0, mark);
   }
   if (const auto slash = url.find('/'); slash != url.npos) {
+    // It would be taken for the virtual host, and logged with it.
+    if (url.find('@', slash) != url.npos)
+      return fail(Errc::invalid_argument, std::string(what) +
+                                              ": a @ stands behind the first /; is a / of the password "
+                                              "not written as %2F?");
     if (slash + 1 < url.size()) parsed.virtual_host = unquote(url.substr(slash + 1));
     url = url.substr(0, slash);
   }

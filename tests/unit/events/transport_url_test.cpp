@@ -66,5 +66,13 @@ TEST(TransportUrl, AMistakeIsNamedWithoutThePassword) {
   }
 }
 
+TEST(TransportUrl, APasswordThatIsNotQuotedIsRefusedAndNotRepeated) {
+  for (const auto* text : {"rabbit://cinder:/s3cret@rabbit:5672/", "rabbit://cinder:12/s3cret@rabbit:5672/"}) {
+    const auto url = parse_transport_url(text);
+    ASSERT_FALSE(url) << text;
+    EXPECT_EQ(url.error().message.find("s3cret"), std::string::npos) << url.error().message;
+  }
+}
+
 }  // namespace
 }  // namespace imagecache::events
