@@ -32,16 +32,23 @@ class PrefetchQueue {
     std::string last_error;
     base::RequestContext context;  ///< who queued it; used where the service has no credentials of its own
     std::shared_ptr<Fill> fill;    ///< while it runs; shared with the cache
+    std::uint64_t addition = 0;    ///< the latest of it
   };
 
   /// Makes it known; one that is known stays where it is in the line.
   void add(const std::string& id, double since, base::RequestContext context) {
-    if (items_.contains(id)) return;
-    items_[id] = {.since = since, .context = std::move(context)};
+    ++additions_;
+    if (auto* known = find(id)) {
+      known->addition = additions_;
+      return;
+    }
+    items_[id] = {.since = since, .context = std::move(context), .addition = additions_};
     line_.insert(place(id));
   }
-  /// Holds the line against the markers that are there.
-  void merge(const std::vector<FoundFile>& markers, const base::RequestContext& context) {
+  /// How many there have been; to be asked before the markers are looked for.
+  std::uint64_t additions() const { return additions_; }
+  /// Holds the line against the markers that were there. What was added after `additions` has its marker since.
+  void merge(const std::vector<FoundFile>& markers, const base::RequestContext& context, std::uint64_t additions) {
     std::set<std::string> there;
     for (const auto& marker : markers) {
       there.insert(marker.name);
@@ -49,7 +56,7 @@ class PrefetchQueue {
     }
     std::vector<std::string> gone;
     for (const auto& [id, item] : items_) {
-      if (!item.running && !there.contains(id)) gone.push_back(id);
+      if (!item.running && item.addition <= additions && !there.contains(id)) gone.push_back(id);
     }
     for (const auto& id : gone) erase(id);
   }
@@ -112,6 +119,7 @@ class PrefetchQueue {
   std::map<std::string, Item> items_;
   std::set<Place> line_;  // of those that do not run
   std::size_t running_ = 0;
+  std::uint64_t additions_ = 0;
 };
 
 }  // namespace imagecache::image_cache

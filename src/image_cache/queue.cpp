@@ -132,11 +132,15 @@ base::Task<void> ImageCache::Impl::prefetch_loop() {
     const auto seen = queue_changed.version();
     const auto now = std::chrono::steady_clock::now();
     if (now >= look_again) {
+      const auto additions = [this] {
+        const std::lock_guard lock(mutex);
+        return prefetches.additions();
+      }();
       auto list = [&] { return markers(); };
       const auto found = co_await base::offload(pool, list);
       look_again = now + look_for_markers;
       const std::lock_guard lock(mutex);
-      if (found) prefetches.merge(*found, base::internal_context());
+      if (found) prefetches.merge(*found, base::internal_context(), additions);
       counters.prefetch_queue_length = prefetches.size();
     }
     std::optional<std::chrono::steady_clock::time_point> next;

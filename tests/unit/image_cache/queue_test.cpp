@@ -2,6 +2,7 @@
 #include <atomic>
 #include <thread>
 
+#include "image_cache/prefetch_queue.hpp"
 #include "unit/image_cache/rig.hpp"
 
 namespace imagecache::image_cache {
@@ -113,6 +114,21 @@ TEST(Queue, OfACachedImageItIsNothing) {
   ASSERT_TRUE(rig.io->run(rig.cache->queue(id, caller("user"))));
   EXPECT_TRUE(rig.cache->queued().empty());
   EXPECT_EQ(rig.counters.prefetches_started, 0U);
+}
+
+TEST(PrefetchQueue, WhatIsQueuedWhileTheMarkersAreReadIsNotTakenForGone) {
+  PrefetchQueue queue;
+  queue.add("gone", 1, {});
+  queue.add("again", 2, {});
+  const auto additions = queue.additions();
+  queue.add("again", 3, {});
+  queue.add("new", 4, {});
+  queue.merge({}, {}, additions);
+  EXPECT_EQ(queue.find("gone"), nullptr);
+  EXPECT_NE(queue.find("again"), nullptr);
+  EXPECT_NE(queue.find("new"), nullptr);
+  queue.merge({}, {}, queue.additions());
+  EXPECT_EQ(queue.size(), 0U);
 }
 
 TEST(Queue, AnImageThatWasFetchedAndCouldNotBeKeptIsFetchedAgain) {
