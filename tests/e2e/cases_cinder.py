@@ -342,8 +342,10 @@ def the_backends_hold_nothing_that_neither_side_knows(rig):
         ours = cloud.daemon.image_volumes(backend) if backend in OURS else {}
         names = {f"volume-{each}" for each, volume in known.items() if volume["volume_type"] == backend} | \
                 {f"volume-{each}" for each in ours}
-        expect_equal(under.objects() - names, set(), f"what is on {backend} and in neither Cinder's database nor our catalog")
-        expect_equal(names - under.objects(), set(), f"what is said to be on {backend} and is not")
+        # An image-volume whose clones outlived it waits in the pool's trash for the next delete of ours (backends/rbd/README.md).
+        there = {each for each in under.objects() if not each.startswith("trash:")}
+        expect_equal(there - names, set(), f"what is on {backend} and in neither Cinder's database nor our catalog")
+        expect_equal(names - there, set(), f"what is said to be on {backend} and is not")
 
 
 CASES = [openstack_starts_from_nothing, stock_cinder_makes_volumes_from_images_on_both_backends,
