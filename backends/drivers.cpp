@@ -6,6 +6,7 @@
 #include "backends/cinder/cinder_driver.hpp"
 #include "backends/file/file_driver.hpp"
 #include "backends/file/shares_driver.hpp"
+#include "backends/lvm/lvm_driver.hpp"
 #include "backends/memory/memory_driver.hpp"
 #ifdef IMAGECACHE_BACKEND_RBD
 #include "backends/rbd/rbd_driver.hpp"
@@ -25,6 +26,9 @@ struct Row {
 constexpr std::array rows{
     Row{"file", &make_file_driver},
     Row{"memory", &make_memory_driver},
+    Row{"lvm", &make_lvm_driver},
+    Row{"cinder.volume.drivers.lvm.LVMVolumeDriver", &make_lvm_driver},
+    Row{"cinder_image_cache.lvm.LVMVolumeDriver", &make_lvm_driver},
     Row{"cinder", &make_cinder_driver},
     Row{"cinder_image_cache.generic.driver", &make_cinder_driver},
     Row{"cinder.volume.drivers.nfs.NfsDriver", &make_nfs_driver},

@@ -20,7 +20,9 @@ image="mmdebstrap debian-archive-keyring fdisk e2fsprogs grub-common grub-pc-bin
 openstack="ceph-mon ceph-mgr ceph-osd ceph-common keystone uwsgi-core uwsgi-plugin-python3 glance-api cinder-api cinder-scheduler
   cinder-volume mariadb-server rabbitmq-server python3-oslo.messaging nfs-common sudo python3-cinder python3-rados python3-rbd
   python3-openstackclient python3-cinderclient python3-glanceclient"
-test="$build $image $openstack btrfs-progs sqlite3 openssl mypy"
+# What tests/support/lvm_guest.sh makes a machine of; it fetches a kernel besides.
+guest="qemu-system-x86 lvm2 thin-provisioning-tools busybox-static kmod cpio"
+test="$build $image $openstack $guest btrfs-progs sqlite3 openssl mypy"
 bench="$build $image glance-api nginx varnish openssl"
 
 wanted=""

@@ -13,8 +13,8 @@
 #include <span>
 
 #include "backends/file/file_copy.hpp"
-#include "backends/file/volume_writer.hpp"
 #include "base/crash_point.hpp"
+#include "base/direct_writer.hpp"
 #include "base/text.hpp"
 #include "base/try.hpp"
 
@@ -227,7 +227,10 @@ Result<void> FileDriver::copy_image_to_volume(const ImageFile& image, const Volu
     IMAGECACHE_TRY(const struct stat raw_info, base::stat_fd(*raw, volume.name));
     IMAGECACHE_CHECK(check_room_for(static_cast<std::uint64_t>(raw_info.st_blocks) * 512, volume));
   }
-  const VolumeWriter writer(directory_.get(), target.get(), volume.name);
+  const base::DirectWriter writer(target.get(),
+                                  base::Fd(::openat(directory_.get(), volume.name.c_str(),
+                                                    O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)),
+                                  volume.name);
   const auto sink = [&](std::uint64_t offset, std::span<const std::byte> data) -> Result<void> {
     if (offset > size_bytes || data.size() > size_bytes - offset) {
       return fail(Errc::corrupt, volume.name + ": the image has data behind its end");

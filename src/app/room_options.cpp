@@ -209,6 +209,11 @@ Result<std::vector<std::unique_ptr<volume_cache::Backend>>> make_backends(const 
             .queue_limit = config.get_unsigned(own, "backend_queue_limit")},
         std::move(driver));
     if (auto works = backend->check_for_setup_error(); !works) {
+      if (works.error().code == Errc::unsupported) {
+        base::log::warning("app", nullptr, "[{}] {}; the section is left to Cinder", section.section(),
+                           works.error().message);
+        continue;
+      }
       return fail(works.error().code, "[" + section.section() + "] " + works.error().message);
     }
     made.push_back(std::move(backend));

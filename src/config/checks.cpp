@@ -165,6 +165,8 @@ void Loader::check_backends() {
   for (const auto& option : options()) {
     const auto& found = files_.occurrences("DEFAULT", option.name);
     if (option.section != backend_scope || found.empty()) continue;
+    // Debian's own cinder.conf has it there, where it has no effect in Cinder either.
+    if (option.name == "volume_group") continue;
     config_.warnings_.push_back(
         fmt::format("{}: [DEFAULT] {}: has no effect here; put it into a backend's section or into [backend_defaults]",
                     found.back().where, option.name));

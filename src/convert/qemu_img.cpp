@@ -9,9 +9,9 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "base/child.hpp"
 #include "base/log.hpp"
 #include "base/try.hpp"
-#include "convert/child.hpp"
 #include "convert/image_source.hpp"
 #include "convert/raw_file.hpp"
 
@@ -42,19 +42,32 @@ std::string first_line(const std::string& output) {
   return line.empty() ? "without a word" : line;
 }
 
-ChildSpec limited(const ConvertOptions& options) {
-  return ChildSpec{.program = options.qemu_img,
-                   .arguments = {},
-                   .descriptors = {},
-                   .cpu_limit_s = options.cpu_limit_s,
-                   .address_space_limit_bytes = options.address_space_limit_bytes,
-                   .file_size_limit_bytes = 0,
-                   .timeout = options.timeout};
+// What it had to say of what went wrong.
+std::string words_of(const base::ChildResult& child) {
+  return child.errors.empty() ? child.output : child.errors;
 }
 
-Result<void> check_outcome(const ChildResult& child, const std::string& name, const ConvertOptions& options) {
+Result<base::ChildResult> run(const base::ChildSpec& spec, std::stop_token stop) {
+  auto child = base::run_child(spec, std::move(stop));
+  if (!child && child.error().code == Errc::not_found) {
+    return fail(Errc::not_found, child.error().message + "; install qemu-utils or set its path");
+  }
+  return child;
+}
+
+base::ChildSpec limited(const ConvertOptions& options) {
+  return base::ChildSpec{.program = options.qemu_img,
+                         .arguments = {},
+                         .descriptors = {},
+                         .cpu_limit_s = options.cpu_limit_s,
+                         .address_space_limit_bytes = options.address_space_limit_bytes,
+                         .file_size_limit_bytes = 0,
+                         .timeout = options.timeout};
+}
+
+Result<void> check_outcome(const base::ChildResult& child, const std::string& name, const ConvertOptions& options) {
   if (child.exit_status == 0 && child.signal == 0) return {};
-  if (child.output.find("No space left on device") != child.output.npos)
+  if (words_of(child).contains("No space left on device"))
     return fail(Errc::no_space, name + ": no space left to convert it in " + options.conversion_dir.native());
   if (child.signal == SIGXCPU || (child.signal == SIGKILL && options.cpu_limit_s != 0))
     return fail(Errc::unacceptable_image, name + ": qemu-img was killed, at the latest after " +
@@ -64,7 +77,7 @@ Result<void> check_outcome(const ChildResult& child, const std::string& name, co
   if (child.signal != 0)
     return fail(Errc::unacceptable_image,
                 name + ": qemu-img ended with signal " + std::to_string(child.signal) + "; refused");
-  return fail(Errc::unacceptable_image, name + ": qemu-img cannot read it: " + first_line(child.output));
+  return fail(Errc::unacceptable_image, name + ": qemu-img cannot read it: " + first_line(words_of(child)));
 }
 
 }  // namespace
@@ -75,7 +88,7 @@ Result<std::unique_ptr<ImageFile>> open_by_qemu_img(base::Fd fd, const Inspectio
   if (::ftruncate(scratch.get(), static_cast<off_t>(inspection.virtual_size_bytes)) != 0)
     return base::fail_errno(options.conversion_dir.native(), errno);
 
-  ChildSpec spec = limited(options);
+  base::ChildSpec spec = limited(options);
   // Both files by descriptor and with their drivers named, so that nothing is guessed and no name of the image's is
   // taken for a protocol. The target is made already and reads as zeroes, so no zero is written; beyond its size
   // nothing can be.
@@ -92,7 +105,7 @@ Result<std::unique_ptr<ImageFile>> open_by_qemu_img(base::Fd fd, const Inspectio
       "driver=raw,file.driver=file,file.filename=/proc/self/fd/4"};
   spec.descriptors = {fd.get(), scratch.get()};
   spec.file_size_limit_bytes = inspection.virtual_size_bytes;
-  auto child = run_child(spec, std::move(stop));
+  auto child = run(spec, std::move(stop));
   if (!child) return fail(child.error().code, inspection.name + ": " + child.error().message);
   IMAGECACHE_CHECK(check_outcome(*child, inspection.name, options));
   base::log::debug("convert", nullptr, "{}: {} of {} bytes converted", inspection.name, inspection.detail,
@@ -114,12 +127,12 @@ Result<void> remove_leftovers(const std::filesystem::path& conversion_dir) {
 }
 
 Result<void> check_qemu_img(const ConvertOptions& options) {
-  ChildSpec spec = limited(options);
+  base::ChildSpec spec = limited(options);
   spec.arguments = {"--version"};
   spec.timeout = std::chrono::seconds(10);
-  IMAGECACHE_TRY(const ChildResult child, run_child(spec, {}));
+  IMAGECACHE_TRY(const base::ChildResult child, run(spec, {}));
   if (child.exit_status == 0 && child.signal == 0) return {};
-  return fail(Errc::unavailable, options.qemu_img + ": cannot be run: " + first_line(child.output));
+  return fail(Errc::unavailable, options.qemu_img + ": cannot be run: " + first_line(words_of(child)));
 }
 
 }  // namespace imagecache::convert

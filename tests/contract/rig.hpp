@@ -5,6 +5,9 @@
 // IMAGECACHE_TEST_TINY (one of at most 64 MiB). Without the first two the system's temporary directory serves, whatever
 // it is on; without the last a small tmpfs is mounted where only this process sees it.
 //
+// IMAGECACHE_TEST_LVM names two disks that may be overwritten, "/dev/vda /dev/vdb": tests/support/lvm_guest.sh is a
+// machine that has them. Without it there are no rigs of the lvm driver.
+//
 // IMAGECACHE_TEST_CEPH is the ceph.conf of a cluster for tests, whose pool "volumes" each rig empties: what
 // tests/support/ceph.sh start prints.
 #pragma once
@@ -22,6 +25,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -169,6 +173,46 @@ class RbdPool {
 };
 #endif
 
+/// What the lvm driver of a rig works in: a volume group of its own, of extents of 512 bytes, so that volumes are of
+/// exactly the size that was asked for; nothing is in it but, if it is thin, the pool.
+class LvmGroup {
+ public:
+  explicit LvmGroup(bool thin) : thin_(thin), name_(thin ? "contract-thin" : "contract-thick") {
+    static std::set<std::string> made;  // a command takes a second in an emulated machine
+    const std::string disk = disks().at(thin ? 0 : 1);
+    if (made.insert(name_).second) {
+      run("vgs " + name_ + " >/dev/null 2>&1 || vgcreate -q -s 512b " + name_ + " " + disk);
+    }
+  }
+  std::map<std::string, std::string, std::less<>> options() const {
+    return {{"volume_group", name_},
+            {"lvm_type", thin_ ? "auto" : "default"},
+            {"lvm_conf_file", "none"},
+            {"lvm_max_concurrency", "2"}};
+  }
+  void empty(Driver& driver) const {
+    std::string volumes;
+    for (const VolumeId& volume : *driver.list_volumes()) volumes += " " + name_ + "/" + volume.name;
+    if (!volumes.empty()) run("lvremove -q -f" + volumes);
+  }
+  static void run(const std::string& command) {
+    ASSERT_EQ(std::system(command.c_str()), 0) << command;  // NOLINT(bugprone-command-processor): we wrote it
+  }
+  const std::string& name() const { return name_; }
+
+ private:
+  static std::vector<std::string> disks() {
+    const char* const named = std::getenv("IMAGECACHE_TEST_LVM");
+    auto disks = base::split(named ? named : "", ' ');
+    EXPECT_EQ(disks.size(), 2U) << "this test needs two disks: run it in tests/support/lvm_guest.sh";
+    disks.resize(2);
+    return disks;
+  }
+
+  const bool thin_;
+  const std::string name_;
+};
+
 class Rig {
  public:
   explicit Rig(std::string_view driver_name, std::map<std::string, std::string, std::less<>> options,
@@ -235,6 +279,12 @@ inline std::unique_ptr<Rig> make_rig(std::string_view name) {
     rig->shares_ = std::move(shares);
     return rig;
   }
+  if (name == "lvm_thin" || name == "lvm_thick") {
+    const LvmGroup group(name == "lvm_thin");
+    auto rig = std::make_unique<Rig>("lvm", group.options());
+    group.empty(rig->driver());
+    return rig;
+  }
 #ifdef IMAGECACHE_BACKEND_RBD
   if (name == "rbd") {
     auto pool = std::make_unique<RbdPool>();
@@ -253,6 +303,7 @@ inline std::vector<const char*> rigs() {
 #ifdef IMAGECACHE_BACKEND_RBD
   names.push_back("rbd");
 #endif
+  if (std::getenv("IMAGECACHE_TEST_LVM")) names.insert(names.end(), {"lvm_thin", "lvm_thick"});
   return names;
 }
 

@@ -77,11 +77,11 @@ TEST(VolumeNfs, ADriverThatNeedsNoUpdateOfCindersRowGivesNone) {
 TEST(SectionsOfOthers, AreNamedInOneLineEachAndLeftAlone) {
   testing::internal::CaptureStderr();
   {
-    Daemon daemon(
-        {.defaults = "enabled_backends = lvm1,file1,qcow,unheard\n",
-         .backend = "[lvm1]\nvolume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver\n[qcow]\nvolume_driver = " +
-                    std::string(nfs_driver) +
-                    "\nnfs_qcow2_volumes = true\n[unheard]\nvolume_driver = vendor.of.Storage\n"});
+    Daemon daemon({.defaults = "enabled_backends = lvm1,file1,qcow,unheard\n",
+                   .backend = "[lvm1]\nvolume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver\nlvm_mirrors = "
+                              "1\n[qcow]\nvolume_driver = " +
+                              std::string(nfs_driver) +
+                              "\nnfs_qcow2_volumes = true\n[unheard]\nvolume_driver = vendor.of.Storage\n"});
     const auto made = hook_create(daemon, base::new_uuid(), add_image(daemon, sparse_disk()));
     EXPECT_EQ(made.status, 200) << made.body;
     EXPECT_EQ(daemon.service->volumes().backends().size(), 1U);
@@ -92,11 +92,11 @@ TEST(SectionsOfOthers, AreNamedInOneLineEachAndLeftAlone) {
     for (const auto& line : base::split(log, '\n')) count += line.find(text) != std::string::npos ? 1 : 0;
     return count;
   };
-  EXPECT_EQ(lines_with("[lvm1] volume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver: no driver of ours"), 1)
+  EXPECT_EQ(lines_with("[lvm1] lvm_mirrors = 1: mirrored volumes are not made here; the section is left to Cinder"), 1)
       << log;
   EXPECT_EQ(lines_with("[unheard] volume_driver = vendor.of.Storage: no driver of ours"), 1) << log;
   EXPECT_EQ(lines_with("[qcow] nfs_qcow2_volumes = true:"), 1) << log;
-  EXPECT_EQ(lines_with("left to Cinder"), 1) << log;
+  EXPECT_EQ(lines_with("left to Cinder"), 2) << log;
 }
 
 }  // namespace

@@ -1,0 +1,46 @@
+// An active logical volume's block device: writing, zeroing, copying. Any thread; blocks on the disk.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/direct_writer.hpp"
+#include "base/fd.hpp"
+#include "imagecache/error.hpp"
+
+namespace imagecache::backends {
+
+class Device {
+ public:
+  enum class Use {
+    look,   ///< size only
+    read,   ///< past the page cache
+    write,  ///< exclusively: Errc::conflict if it is mounted or otherwise claimed
+  };
+
+  /// nullopt if there is no block device at `path`. `name` is for messages.
+  static Result<std::optional<Device>> open(const std::string& path, const std::string& name, Use use);
+
+  std::uint64_t size_bytes() const { return size_bytes_; }
+  /// Past the page cache where it is aligned to 4 KiB. Several threads at once, for ranges that do not overlap.
+  Result<void> write(std::uint64_t offset_bytes, std::span<const std::byte> data) const;
+  /// Makes [begin, end) read as zeroes, by the device's own means where it has some. Multiples of 512.
+  Result<void> zero(std::uint64_t begin, std::uint64_t end) const;
+  /// All of `source`, which is no larger, and zeroes behind it. Whatever was here is gone.
+  Result<void> copy_from(const Device& source) const;
+  /// What has been written, and the thin pool's knowledge of where it is, is on the disk.
+  Result<void> sync() const;
+
+ private:
+  Device(base::Fd fd, base::Fd direct, std::uint64_t size_bytes, const std::string& name)
+      : fd_(std::move(fd)), size_bytes_(size_bytes), name_(name), writer_(fd_.get(), std::move(direct), name) {}
+
+  base::Fd fd_;
+  std::uint64_t size_bytes_ = 0;
+  std::string name_;
+  base::DirectWriter writer_;
+};
+
+}  // namespace imagecache::backends
