@@ -15,7 +15,12 @@ namespace {
 // The one snapshot of an image-volume. Cinder takes a parent for its own business only where the snapshot is named
 // "<child>.clone_snap" (its rbd.py, _get_clone_info), so it never touches ours.
 constexpr const char* base_snapshot = "base";
-// Set on an image-volume, so that after a restart ours are known in a trash that others use too.
+// Further ones are "base-<bytes>": the same content, in an image of another size.
+const std::string sized_snapshot = "base-";
+constexpr unsigned growths_worth_a_snapshot = 2;
+constexpr std::size_t max_other_sizes = 4;
+// Set on an image-volume that goes to the trash, so that after a restart ours are known there among others'. Not
+// before: a clone gets a copy of whatever metadata its parent has, and is not ours to take out of the trash.
 const std::string mark_key = "cinder-image-cache";
 const std::string mark_value = "image-volume";
 
@@ -158,63 +163,82 @@ Result<void> RbdDriver::seal(const VolumeId& volume) {
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::Image image;
   IMAGECACHE_CHECK(cluster_.open(connection, volume.name, image));
-  int code = image.metadata_set(mark_key, mark_value);
-  if (code >= 0) code = image.snap_create(base_snapshot);
+  const int code = image.snap_create(base_snapshot);
   if (code < 0 && code != -EEXIST) return cluster_.failed(volume.name + ": cannot make its snapshot", code, connection);
-  std::uint64_t size_bytes = 0;
-  if (image.size(&size_bytes) >= 0) {
-    const std::lock_guard lock(mutex_);
-    sealed_sizes_[volume.name] = size_bytes;
-  }
   return {};
 }
 
-Result<std::uint64_t> RbdDriver::source_size(const VolumeId& source) {
+Result<RbdDriver::Source> RbdDriver::find_source(const VolumeId& source) {
   {
     const std::lock_guard lock(mutex_);
-    if (const auto known = sealed_sizes_.find(source.name); known != sealed_sizes_.end()) return known->second;
+    if (const auto known = sources_.find(source.name); known != sources_.end()) return known->second;
   }
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::Image image;
   IMAGECACHE_CHECK(cluster_.open_read_only(connection, source.name, image));
-  IMAGECACHE_TRY(const auto size_bytes, cluster_.size_bytes(connection, source.name, image));
+  std::vector<librbd::snap_info_t> snapshots;
+  if (const int code = image.snap_list(snapshots); code < 0) {
+    return cluster_.failed(source.name + ": cannot list its snapshots", code, connection);
+  }
+  Source found;
+  for (const auto& snapshot : snapshots) {
+    // By the snapshot: the image itself has another size for a moment while one of another size is made.
+    if (snapshot.name == base_snapshot) found.size_bytes = snapshot.size;
+    if (snapshot.name == sized_snapshot + std::to_string(snapshot.size)) found.other_sizes.insert(snapshot.size);
+  }
+  if (found.size_bytes == 0) {  // not sealed
+    IMAGECACHE_TRY(found.size_bytes, cluster_.size_bytes(connection, source.name, image));
+    return found;
+  }
   const std::lock_guard lock(mutex_);
-  sealed_sizes_[source.name] = size_bytes;
-  return size_bytes;
+  return sources_[source.name] = std::move(found);
+}
+
+void RbdDriver::forget_source(const VolumeId& source) {
+  const std::lock_guard lock(mutex_);
+  sources_.erase(source.name);
+}
+
+void RbdDriver::note_growth(const VolumeId& source, std::uint64_t size_bytes) {
+  const std::lock_guard lock(mutex_);
+  if (const auto known = sources_.find(source.name); known != sources_.end()) ++known->second.wanted[size_bytes];
 }
 
 Result<void> RbdDriver::create_cloned_volume(const CloneSpec& clone) {
   IMAGECACHE_CHECK(check_name(clone.target));
-  IMAGECACHE_TRY(const std::uint64_t size_bytes, source_size(clone.source));
-  if (clone.size_bytes < size_bytes) {
+  IMAGECACHE_TRY(const Source source, find_source(clone.source));
+  if (clone.size_bytes < source.size_bytes) {
     return fail(Errc::invalid_argument, clone.target.name + ": a clone cannot be smaller than its source, which is " +
-                                            std::to_string(size_bytes) + " bytes");
+                                            std::to_string(source.size_bytes) + " bytes");
   }
-  auto cloned = clone_snapshot(clone);
+  if (source.other_sizes.contains(clone.size_bytes)) {
+    auto cloned = clone_snapshot(clone, sized_snapshot + std::to_string(clone.size_bytes));
+    if (cloned || cloned.error().code != Errc::not_found) return cloned;
+    forget_source(clone.source);  // somebody has taken that snapshot away
+  }
+  auto cloned = clone_snapshot(clone, base_snapshot);
   if (!cloned && cloned.error().code == Errc::not_found) {
     // The source is there, so its snapshot is not: a crash came between the copy and the seal.
-    {
-      const std::lock_guard lock(mutex_);
-      sealed_sizes_.erase(clone.source.name);
-    }
+    forget_source(clone.source);
     IMAGECACHE_CHECK(seal(clone.source));
-    cloned = clone_snapshot(clone);
+    cloned = clone_snapshot(clone, base_snapshot);
   }
   IMAGECACHE_CHECK(cloned);
   base::crash_point("clone.cloned");
-  if (clone.size_bytes == size_bytes) return {};
+  if (clone.size_bytes == source.size_bytes) return {};
+  note_growth(clone.source, clone.size_bytes);
   auto grown = extend_volume(clone.target, clone.size_bytes);
   if (!grown) static_cast<void>(delete_volume(clone.target));
   return grown;
 }
 
-Result<void> RbdDriver::clone_snapshot(const CloneSpec& clone) {
+Result<void> RbdDriver::clone_snapshot(const CloneSpec& clone, const std::string& snapshot) {
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::ImageOptions image_options;
   // Of format 2, the child keeps the parent's snapshot alive by itself: it needs no protection and may go to the trash.
   image_options.set(RBD_IMAGE_OPTION_CLONE_FORMAT, std::uint64_t{2});
-  const int code = connection->rbd.clone3(connection->pool, clone.source.name.c_str(), base_snapshot, connection->pool,
-                                          clone.target.name.c_str(), image_options);
+  const int code = connection->rbd.clone3(connection->pool, clone.source.name.c_str(), snapshot.c_str(),
+                                          connection->pool, clone.target.name.c_str(), image_options);
   if (code < 0) return cluster_.failed(clone.target.name + ": cannot clone " + clone.source.name, code, connection);
   return {};
 }
@@ -238,19 +262,26 @@ Result<void> RbdDriver::extend_volume(const VolumeId& volume, std::uint64_t new_
 Result<void> RbdDriver::delete_volume(const VolumeId& volume) {
   IMAGECACHE_CHECK(check_name(volume));
   IMAGECACHE_TRY(const auto connection, cluster_.get());
-  {
-    const std::lock_guard lock(mutex_);
-    sealed_sizes_.erase(volume.name);
-  }
+  forget_source(volume);
+  // Asked only where the answer can matter: it costs as much as the rest.
+  const bool any_in_trash = trashed() > 0;
+  const std::string parent = any_in_trash ? parent_in_trash(connection, volume) : "";
   int code = connection->rbd.remove(connection->pool, volume.name.c_str());
   if (code == -ENOTEMPTY || code == -EBUSY) {
-    // It has our snapshot. Without clones that goes at once; with clones it lives on, nameless, until the last is gone.
+    // It has our snapshots. Without clones they go at once; with clones they live on, nameless, until the last is gone.
+    const std::lock_guard no_more_snapshots(preparing_);
     std::string id;
     {
       librbd::Image image;
+      std::vector<librbd::snap_info_t> snapshots;
       code = connection->rbd.open(connection->pool, image, volume.name.c_str());
-      if (code >= 0) code = image.snap_remove(base_snapshot);
-      if (code == -ENOENT) code = 0;
+      if (code >= 0) code = image.snap_list(snapshots);
+      for (const auto& snapshot : snapshots) {
+        if (snapshot.name != base_snapshot && !snapshot.name.starts_with(sized_snapshot)) continue;
+        if (code >= 0) code = image.snap_remove(snapshot.name.c_str());
+        if (code == -ENOENT) code = 0;
+      }
+      if (code >= 0) code = image.metadata_set(mark_key, mark_value);
       if (code >= 0) code = image.get_id(&id);
     }
     base::crash_point("delete.unsnapped");
@@ -258,13 +289,17 @@ Result<void> RbdDriver::delete_volume(const VolumeId& volume) {
     if (code == -ENOTEMPTY || (code == -EBUSY && !id.empty())) {
       code = connection->rbd.trash_move(connection->pool, volume.name.c_str(), 0);
       if (code >= 0) {
-        const std::lock_guard lock(mutex_);
-        trash_.insert(id);
+        {
+          const std::lock_guard lock(mutex_);
+          trash_.insert(id);
+        }
+        remove_from_trash(*connection, id);  // its last clone may have gone meanwhile
       }
     }
   }
   if (code < 0 && code != -ENOENT) return cluster_.failed(volume.name + ": cannot delete", code, connection);
-  empty_trash(*connection);
+  if (!parent.empty()) remove_from_trash(*connection, parent);
+  if (!any_in_trash && trashed() > 0) return maintain();  // its parent may have come there meanwhile
   return {};
 }
 
@@ -282,23 +317,77 @@ Result<void> RbdDriver::find_trash() {
     const std::lock_guard lock(mutex_);
     trash_.insert(entry.id);
   }
-  empty_trash(*connection);
+  return maintain();
+}
+
+Result<void> RbdDriver::maintain() {
+  std::set<std::string> ids;
+  std::vector<std::pair<std::string, std::uint64_t>> to_prepare;
+  {
+    const std::lock_guard lock(mutex_);
+    ids = trash_;
+    for (const auto& [name, source] : sources_) {
+      if (const std::uint64_t size_bytes = size_to_prepare(source)) to_prepare.emplace_back(name, size_bytes);
+    }
+  }
+  Result<void> done;
+  for (const auto& [name, size_bytes] : to_prepare) {
+    if (auto prepared = prepare_size(name, size_bytes); !prepared) done = std::move(prepared);
+  }
+  if (ids.empty()) return done;
+  IMAGECACHE_TRY(const auto connection, cluster_.get());
+  for (const std::string& id : ids) remove_from_trash(*connection, id);
+  return done;
+}
+
+std::uint64_t RbdDriver::size_to_prepare(const Source& source) {
+  if (source.other_sizes.size() >= max_other_sizes || source.wanted.empty()) return 0;
+  const auto most = std::ranges::max_element(source.wanted, {}, &std::pair<const std::uint64_t, unsigned>::second);
+  return most->second >= growths_worth_a_snapshot ? most->first : 0;
+}
+
+Result<void> RbdDriver::prepare_size(const std::string& name, std::uint64_t size_bytes) {
+  const std::lock_guard only_one(preparing_);
+  std::uint64_t own_size_bytes = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto source = sources_.find(name);
+    if (source == sources_.end()) return {};  // it is being deleted
+    own_size_bytes = source->second.size_bytes;
+    source->second.wanted.erase(size_bytes);  // counted anew, should this fail
+  }
+  IMAGECACHE_TRY(const auto connection, cluster_.get());
+  librbd::Image image;
+  IMAGECACHE_CHECK(cluster_.open(connection, name, image));
+  std::uint64_t features = 0;
+  // Without its map of objects, shrinking again would ask the cluster for every object that is not there.
+  if (image.features(&features) < 0 || (features & RBD_FEATURE_OBJECT_MAP) == 0) return {};
+  int code = image.resize(size_bytes);
+  if (code >= 0) code = image.snap_create((sized_snapshot + std::to_string(size_bytes)).c_str());
+  base::crash_point("prepare.snapped");
+  const int shrunk = image.resize(own_size_bytes);
+  if (code == -EEXIST) code = 0;
+  if (code < 0) return cluster_.failed(name + ": cannot make a snapshot of another size", code, connection);
+  if (shrunk < 0) return cluster_.failed(name + ": cannot shrink to its size again", shrunk, connection);
+  const std::lock_guard lock(mutex_);
+  if (const auto source = sources_.find(name); source != sources_.end()) source->second.other_sizes.insert(size_bytes);
   return {};
 }
 
-// Whatever still has clones stays for the next time.
-void RbdDriver::empty_trash(Connection& connection) {
-  std::set<std::string> ids;
-  {
-    const std::lock_guard lock(mutex_);
-    ids.swap(trash_);  // nobody else tries the same ones meanwhile
-  }
-  for (auto at = ids.begin(); at != ids.end();) {
-    const int code = connection.rbd.trash_remove(connection.pool, at->c_str(), false);
-    at = code >= 0 || code == -ENOENT ? ids.erase(at) : std::next(at);
-  }
+std::string RbdDriver::parent_in_trash(const std::shared_ptr<Connection>& connection, const VolumeId& volume) {
+  librbd::Image image;
+  librbd::linked_image_spec_t parent;
+  librbd::snap_spec_t snapshot;
+  if (!cluster_.open_read_only(connection, volume.name, image) || image.get_parent(&parent, &snapshot) < 0) return {};
   const std::lock_guard lock(mutex_);
-  trash_.merge(ids);
+  return trash_.contains(parent.image_id) ? parent.image_id : std::string();
+}
+
+void RbdDriver::remove_from_trash(Connection& connection, const std::string& id) {
+  const int code = connection.rbd.trash_remove(connection.pool, id.c_str(), false);
+  if (code < 0 && code != -ENOENT) return;
+  const std::lock_guard lock(mutex_);
+  trash_.erase(id);
 }
 
 std::size_t RbdDriver::trashed() const {

@@ -36,6 +36,9 @@ class RbdDriver final : public Driver {
   Result<void> extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) override;
   Result<void> delete_volume(const VolumeId& volume) override;
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
+  /// Removes from the trash what has no clones any more: Cinder deletes clones too. Gives sources a snapshot of each
+  /// size that is asked for again and again, so that its clones need not grow.
+  Result<void> maintain() override;
 
   /// By which a cluster's operator (or a test) shuts this client out: "ceph osd blocklist add ADDRESS".
   Result<std::string> client_address() { return cluster_.client_address(); }
@@ -43,18 +46,33 @@ class RbdDriver final : public Driver {
   std::size_t trashed() const;
 
  private:
-  Result<void> clone_snapshot(const CloneSpec& clone);
-  Result<std::uint64_t> source_size(const VolumeId& source);
+  /// An image-volume, as its snapshots say: they never change.
+  struct Source {
+    std::uint64_t size_bytes = 0;              ///< of the snapshot "base"
+    std::set<std::uint64_t> other_sizes;       ///< those with a snapshot of their own
+    std::map<std::uint64_t, unsigned> wanted;  ///< clones that had to grow to that size
+  };
+  Result<Source> find_source(const VolumeId& source);
+  void forget_source(const VolumeId& source);
+  void note_growth(const VolumeId& source, std::uint64_t size_bytes);
+  Result<void> clone_snapshot(const CloneSpec& clone, const std::string& snapshot);
+  /// The size that clones of it grow to most often; 0: none is worth a snapshot.
+  static std::uint64_t size_to_prepare(const Source& source);
+  Result<void> prepare_size(const std::string& name, std::uint64_t size_bytes);
   Result<void> find_trash();
-  void empty_trash(Connection& connection);
+  /// The id of the image-volume in the trash that this is a clone of; empty: of none.
+  std::string parent_in_trash(const std::shared_ptr<Connection>& connection, const VolumeId& volume);
+  /// Whatever still has clones stays.
+  void remove_from_trash(Connection& connection, const std::string& id);
 
   const Options options_;
   Cluster cluster_;
 
+  std::mutex preparing_;  // held over prepare_size() and over taking a source's snapshots away; before mutex_
   mutable std::mutex mutex_;
   // Protected by mutex_.
-  std::map<std::string, std::uint64_t> sealed_sizes_;  // of image-volumes, which never change their size
-  std::set<std::string> trash_;                        // ids of image-volumes of ours
+  std::map<std::string, Source> sources_;
+  std::set<std::string> trash_;  // ids of image-volumes of ours
 };
 
 /// Cinder's options of an RBD section, as far as they bear on what is done here; see README.md.

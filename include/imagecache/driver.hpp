@@ -67,6 +67,11 @@ class Driver {
 
   virtual Result<ConnectionInfo> initialize_connection(const VolumeId& volume) = 0;
 
+  /// Finishes what had to be put off, such as the end of a source whose last clone somebody else has deleted, and
+  /// prepares what is asked for again and again. Called every ten seconds or so, never twice at a time; while there is
+  /// nothing to do it costs nothing.
+  virtual Result<void> maintain() { return {}; }
+
   /// What the driver hook's answer tells Cinder of a finished volume. Called only with
   /// Capabilities::has_model_update.
   virtual Result<ModelUpdate> model_update(const VolumeId& volume) {

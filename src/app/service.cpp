@@ -147,6 +147,7 @@ Result<void> Service::Parts::start(const config::Config& config, const Inherited
       *images, identities->image_api(), identities->policy(), *pool, counters);
   io = std::make_unique<base::IoThreads>(static_cast<unsigned>(config.get_unsigned(own, "io_threads")));
   images->start(io->next());
+  volumes->start(io->next());
   return listen(config, sockets);
 }
 

@@ -174,4 +174,9 @@ base::Task<Result<ModelUpdate>> Backend::model_update(VolumeId volume) {
   co_return co_await base::offload(*pool_, std::move(work));
 }
 
+base::Task<Result<void>> Backend::maintain() {
+  auto work = [this] { return driver_->maintain(); };
+  co_return co_await base::offload(copy_pool(), std::move(work));
+}
+
 }  // namespace imagecache::volume_cache

@@ -64,6 +64,8 @@ class Backend {
   base::Task<Result<void>> delete_volume(VolumeId volume);
   base::Task<Result<ConnectionInfo>> initialize_connection(VolumeId volume);
   base::Task<Result<ModelUpdate>> model_update(VolumeId volume);
+  /// One at a time.
+  base::Task<Result<void>> maintain();
 
  private:
   class Claim;

@@ -213,6 +213,12 @@ struct VolumeCache::Impl {
   void settle_image_volume(const catalog::ImageVolume& row, const Volume* volume, const std::set<std::string>* names);
   bool is_image_volume_row(const Volume& volume) const;
 
+  // background.cpp
+
+  /// False once the room stops.
+  Task<bool> pause(std::chrono::milliseconds time);
+  Task<void> maintain_loop(Backend* of);
+
   // jobs.cpp
 
   Task<void> run_warm(std::string id, Wanted wanted);

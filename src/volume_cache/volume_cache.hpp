@@ -52,7 +52,8 @@ struct Options {
   unsigned max_conversions = 2;  ///< builds that convert or copy at once; more wait
   std::chrono::milliseconds create_timeout{3'600'000};
   std::chrono::milliseconds flush_interval{5000};
-  bool conversion_disabled = false;  ///< image_conversion_disable: only images that are stored raw
+  std::chrono::milliseconds maintain_interval{10'000};  ///< between two calls of Driver::maintain()
+  bool conversion_disabled = false;                     ///< image_conversion_disable: only images that are stored raw
   convert::InspectOptions inspect;
   convert::ConvertOptions convert;
 };
@@ -107,6 +108,9 @@ class VolumeCache {
   /// of our name pattern that no row knows. Strays are reported, not touched.
   Result<void> recover();
   std::vector<Stray> strays() const;
+
+  /// Begins what goes on by itself, on `executor`; after recover(). Ends with stop().
+  void start(const base::Executor& executor);
 
   /// Checks the request, asks the origin, writes the row `creating`: what must be known before a 202. Errors are those
   /// a user should see (Cinder's messages). The same id again with the same parameters gives the row as it is now; with

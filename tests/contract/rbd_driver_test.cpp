@@ -1,6 +1,8 @@
 // What the rbd driver promises beyond the contract, on a real cluster.
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "contract/rig.hpp"
 
 #ifdef IMAGECACHE_BACKEND_RBD
@@ -47,6 +49,49 @@ TEST_P(RbdDriver, AnImageVolumeHasOneSnapshotHoweverManyItsClones) {
   EXPECT_EQ(pool().relatives(one_), std::pair(std::size_t{0}, std::size_t{0}));
 }
 
+TEST_P(RbdDriver, ASizeThatIsAskedForAgainGetsASnapshotOfItsOwn) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_, 8 * mib));
+  ASSERT_TRUE(driver().maintain());
+  EXPECT_EQ(pool().relatives(base_), std::pair(std::size_t{1}, std::size_t{1})) << "once is not worth it";
+  ASSERT_TRUE(clone(two_, 8 * mib));
+  ASSERT_TRUE(driver().maintain());
+  EXPECT_EQ(pool().relatives(base_), std::pair(std::size_t{2}, std::size_t{2}));
+  EXPECT_EQ(pool().size_bytes(base_), 4 * mib);
+
+  const VolumeId three{"volume-3"}, four{"volume-4"};
+  ASSERT_TRUE(clone(three, 8 * mib));
+  EXPECT_EQ(pool().parent_snapshot(three), "base-" + std::to_string(8 * mib));
+  EXPECT_EQ(pool().size_bytes(three), 8 * mib);
+  EXPECT_EQ(first_bytes_of(three), first_bytes_of(one_));
+  std::string tail(4096, '?');
+  ASSERT_TRUE(pool().read(three, 6 * mib, std::as_writable_bytes(std::span(tail))));
+  EXPECT_EQ(tail, std::string(4096, '\0'));
+
+  // After a restart it is found again.
+  auto options = MapOptions({{"rbd_pool", "volumes"}, {"rbd_ceph_conf", RbdPool::conf()}});
+  const auto second = backends::make_rbd_driver(options);
+  ASSERT_TRUE(second && (*second)->check_for_setup_error());
+  ASSERT_TRUE((*second)->create_cloned_volume({.source = base_, .target = four, .size_bytes = 8 * mib}));
+  EXPECT_EQ(pool().parent_snapshot(four), "base-" + std::to_string(8 * mib));
+
+  ASSERT_TRUE(driver().delete_volume(base_));
+  for (const VolumeId& volume : {one_, two_, three, four}) ASSERT_TRUE(driver().delete_volume(volume));
+  EXPECT_EQ(pool().in_trash(), 0U);
+}
+
+TEST_P(RbdDriver, ASnapshotOfAnotherSizeThatSomebodyTookAwayIsDoneWithout) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_, 8 * mib));
+  ASSERT_TRUE(clone(two_, 8 * mib));
+  ASSERT_TRUE(driver().maintain());
+  pool().remove_snapshot(base_, "base-" + std::to_string(8 * mib));
+  const VolumeId three{"volume-3"};
+  const auto cloned = clone(three, 8 * mib);
+  ASSERT_TRUE(cloned) << cloned.error().message;
+  EXPECT_EQ(pool().size_bytes(three), 8 * mib);
+}
+
 TEST_P(RbdDriver, ADeletedSourceIsInTheTrashUntilTheLastOfItsClonesIsGone) {
   make_image_volume();
   ASSERT_TRUE(clone(one_));
@@ -59,6 +104,48 @@ TEST_P(RbdDriver, ADeletedSourceIsInTheTrashUntilTheLastOfItsClonesIsGone) {
   EXPECT_EQ(pool().in_trash(), 1U);
   EXPECT_EQ(first_bytes_of(two_), content);
   ASSERT_TRUE(driver().delete_volume(two_));
+  EXPECT_EQ(pool().in_trash(), 0U);
+  EXPECT_EQ(driver().trashed(), 0U);
+}
+
+TEST_P(RbdDriver, AVolumeThatSomebodyElsePutIntoTheTrashStaysThere) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_));
+  ASSERT_TRUE(driver().delete_volume(base_));
+  pool().to_trash(one_);  // as Cinder does with enable_deferred_deletion
+  auto options = MapOptions({{"rbd_pool", "volumes"}, {"rbd_ceph_conf", RbdPool::conf()}});
+  const auto second = backends::make_rbd_driver(options);
+  ASSERT_TRUE(second && (*second)->check_for_setup_error());
+  EXPECT_EQ(pool().in_trash(), 2U);
+  EXPECT_EQ(dynamic_cast<backends::RbdDriver&>(**second).trashed(), 1U);
+}
+
+TEST_P(RbdDriver, ASourceWhoseLastCloneSomebodyElseDeletedLeavesTheTrashAtMaintenance) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_));
+  ASSERT_TRUE(driver().delete_volume(base_));
+  ASSERT_TRUE(driver().maintain());
+  EXPECT_EQ(pool().in_trash(), 1U);
+  pool().remove(one_.name);
+  ASSERT_TRUE(driver().maintain());
+  EXPECT_EQ(pool().in_trash(), 0U);
+  EXPECT_EQ(driver().trashed(), 0U);
+}
+
+TEST_P(RbdDriver, ASourceAndItsClonesDeletedAtOnceLeaveNothing) {
+  constexpr int clones = 6;
+  make_image_volume();
+  std::vector<VolumeId> volumes{base_};
+  for (int i = 0; i < clones; ++i) {
+    volumes.push_back({"volume-at-once-" + std::to_string(i)});
+    ASSERT_TRUE(clone(volumes.back()));
+  }
+  {
+    std::vector<std::jthread> deletes;
+    for (const VolumeId& volume : volumes)
+      deletes.emplace_back([this, &volume] { EXPECT_TRUE(driver().delete_volume(volume)); });
+  }
+  ASSERT_TRUE(driver().maintain());
   EXPECT_EQ(pool().in_trash(), 0U);
   EXPECT_EQ(driver().trashed(), 0U);
 }

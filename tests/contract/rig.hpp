@@ -124,7 +124,9 @@ class RbdPool {
     }
     std::vector<librbd::trash_image_info_t> trash;
     connection_->rbd.trash_list(connection_->pool, trash);
-    for (const auto& entry : trash) connection_->rbd.trash_remove(connection_->pool, entry.id.c_str(), true);
+    for (std::size_t round = 0; round < 2; ++round) {
+      for (const auto& entry : trash) connection_->rbd.trash_remove(connection_->pool, entry.id.c_str(), true);
+    }
   }
   Result<std::size_t> read(const VolumeId& volume, std::uint64_t offset, std::span<std::byte> data) {
     librbd::Image image;
@@ -151,23 +153,48 @@ class RbdPool {
     }
     return {snapshots.size(), children.size()};
   }
+  std::uint64_t size_bytes(const VolumeId& volume) {
+    librbd::Image image;
+    std::uint64_t size = 0;
+    if (connection_->rbd.open_read_only(connection_->pool, image, volume.name.c_str(), nullptr) >= 0) image.size(&size);
+    return size;
+  }
+  /// By name; empty where there is no parent.
+  std::string parent_snapshot(const VolumeId& volume) {
+    librbd::Image image;
+    librbd::linked_image_spec_t parent;
+    librbd::snap_spec_t snapshot;
+    if (connection_->rbd.open_read_only(connection_->pool, image, volume.name.c_str(), nullptr) >= 0)
+      image.get_parent(&parent, &snapshot);
+    return snapshot.name;
+  }
+  void remove_snapshot(const VolumeId& volume, const std::string& name) {
+    librbd::Image image;
+    if (connection_->rbd.open(connection_->pool, image, volume.name.c_str(), nullptr) >= 0)
+      image.snap_remove(name.c_str());
+  }
   void shut_out(const std::string& client_address) {
     EXPECT_EQ(connection_->rados.blocklist_add(client_address, 60), 0) << client_address;
+  }
+  void to_trash(const VolumeId& volume) {
+    EXPECT_EQ(connection_->rbd.trash_move(connection_->pool, volume.name.c_str(), 0), 0) << volume.name;
   }
   std::size_t in_trash() {
     std::vector<librbd::trash_image_info_t> trash;
     connection_->rbd.trash_list(connection_->pool, trash);
     return trash.size();
   }
-
- private:
   void remove(const std::string& name) {
     {
       librbd::Image image;
-      if (connection_->rbd.open(connection_->pool, image, name.c_str()) >= 0) image.snap_remove("base");
+      std::vector<librbd::snap_info_t> snapshots;
+      if (connection_->rbd.open(connection_->pool, image, name.c_str()) >= 0) image.snap_list(snapshots);
+      for (const auto& snapshot : snapshots) image.snap_remove(snapshot.name.c_str());
     }
     connection_->rbd.remove(connection_->pool, name.c_str());
   }
+
+ private:
   backends::Cluster cluster_;
   std::shared_ptr<backends::Connection> connection_;
 };

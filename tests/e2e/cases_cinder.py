@@ -5,12 +5,13 @@ is said of "both" is said of ours. Each case makes images of its own, with bytes
 away the volumes that it made.
 """
 
+import contextlib
 import json
 import signal
 import uuid
 
 from cloud import OURS
-from harness import at_once, call, expect, expect_equal, until
+from harness import Failure, at_once, call, expect, expect_equal, until
 
 BOTH = tuple(OURS)
 CONNECTOR = {"ip": "127.0.0.1", "host": "e2e", "initiator": "iqn.1993-08.org.debian:01:e2e", "multipath": False,
@@ -342,8 +343,10 @@ def the_backends_hold_nothing_that_neither_side_knows(rig):
         ours = cloud.daemon.image_volumes(backend) if backend in OURS else {}
         names = {f"volume-{each}" for each, volume in known.items() if volume["volume_type"] == backend} | \
                 {f"volume-{each}" for each in ours}
-        # An image-volume whose clones outlived it waits in the pool's trash for the next delete of ours (backends/rbd/README.md).
-        there = {each for each in under.objects() if not each.startswith("trash:")}
+        # What Cinder was the last to delete a clone of waits in the pool's trash for some seconds (backends/rbd/README.md).
+        with contextlib.suppress(Failure):
+            until(lambda: under.objects() == names, "an empty trash", every_s=2)
+        there = under.objects()
         expect_equal(there - names, set(), f"what is on {backend} and in neither Cinder's database nor our catalog")
         expect_equal(names - there, set(), f"what is said to be on {backend} and is not")
 

@@ -119,4 +119,8 @@ Result<ModelUpdate> FaultDriver::model_update(const VolumeId& volume) {
   return inner_->model_update(volume);
 }
 
+Result<void> FaultDriver::maintain() {
+  return around(Op::maintain, [&] { return inner_->maintain(); });
+}
+
 }  // namespace imagecache::test

@@ -17,8 +17,8 @@ namespace imagecache::test {
 
 class FaultDriver final : public Driver {
  public:
-  enum class Op { setup, stats, list, create, copy, seal, clone, extend, remove, connect };
-  static constexpr std::size_t op_count = 10;
+  enum class Op { setup, stats, list, create, copy, seal, clone, extend, remove, connect, maintain };
+  static constexpr std::size_t op_count = 11;
   /// Whether a failing call reaches the driver inside: `after` is the backend that did it and then lost its answer.
   enum class When { before, after };
 
@@ -54,6 +54,7 @@ class FaultDriver final : public Driver {
   Result<void> delete_volume(const VolumeId& volume) override;
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
   Result<ModelUpdate> model_update(const VolumeId& volume) override;
+  Result<void> maintain() override;
 
  private:
   struct Fault {

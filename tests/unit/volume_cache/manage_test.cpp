@@ -177,6 +177,18 @@ TEST_F(Recover, HalfBuiltImageVolumesGoAndLostOnesAreForgotten) {
   EXPECT_EQ(catalog_->quota(internal_project)->at("volumes").in_use, 2U);
 }
 
+TEST_F(ManageVolume, WhatADriverHasPutOffIsFinishedFromTimeToTime) {
+  options_.maintain_interval = std::chrono::milliseconds(1);
+  start();
+  volumes_->start(io_->next());
+  driver().hold(Op::maintain);
+  ASSERT_TRUE(driver().wait_until_held(Op::maintain));
+  driver().fail_call(Op::maintain, {Errc::unavailable, "the backend is away"});
+  driver().release(Op::maintain);
+  EXPECT_TRUE(eventually([&] { return driver().calls(Op::maintain) >= 3; })) << "after a failure it is tried again";
+  EXPECT_EQ(driver().most_in_flight(Op::maintain), 1U);
+}
+
 TEST_F(Recover, AnImageVolumeWithoutItsSecondRowGoesToo) {
   start();
   catalog::Volume volume;
