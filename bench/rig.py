@@ -258,10 +258,10 @@ class Rig:
 
     # Ours.
 
-    def daemon(self, origin_url, volumes=None, home=None, images=None, service=(), common=(), ready="status"):
+    def daemon(self, origin_url, volumes=None, home=None, images=None, service=(), common=(), backend=None, ready="status"):
         """A daemon with empty caches, in `home` or a folder of its own, or on the image cache directory `images`.
 
-        `service` are more lines for [image_cache_service], `common` for [DEFAULT]. It is awaited until it listens for `ready`: status or image.
+        `service` are more lines for [image_cache_service], `common` for [DEFAULT]; `backend` instead of the driver `file` on `volumes`. It is awaited until it listens for `ready`: status or image.
         """
         home = home or self.folder("daemon")
         images = images or home / "images"
@@ -278,7 +278,7 @@ class Rig:
             "quota_volumes = -1", "quota_gigabytes = -1", *common,
             "[image_cache_service]", *(f"{name} = 127.0.0.1:{port}" for name, port in zip(names, ports)),
             f"origin = {origin_url}", f"state_path = {home}/state", "drain_timeout = 2", *service,
-            f"[{BACKEND}]", "volume_driver = file", f"volume_backend_name = {BACKEND}", f"file_volume_dir = {volumes}",
+            f"[{BACKEND}]", f"volume_backend_name = {BACKEND}", *(backend or ("volume_driver = file", f"file_volume_dir = {volumes}")),
             "image_volume_cache_enabled = true", ""]))
         process = self.start([self.daemon_binary, "serve", "--config-file", home / "cinder.conf"], ports[0], home / "out",
                              ready_port=ports[2 if ready == "status" else 0])
