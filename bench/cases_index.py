@@ -58,6 +58,11 @@ def million(rig):
     return directory
 
 
+# What goes on by itself and is not the request's: reading files at rest, and writing down who was used, which is one page of
+# the database for each row, and of a million rows each is on a page of its own.
+QUIET = ("scrub_bytes_per_second = 0", "hit_flush_interval = 3600")
+
+
 def among_many(rig, quick):
     """A hit of any image and the first page of the list, as they are asked for over HTTP, among a million files and among a thousand."""
     few = rig.folder("few")
@@ -65,7 +70,7 @@ def among_many(rig, quick):
     origin, daemons, costs, samples = rig.origin_of_any(b"x"), {}, {}, []
     for name, directory in (("1e6", million(rig)), ("1e3", few)):
         names = sorted(each.name for each in os.scandir(directory) if len(each.name) == 36)
-        daemons[name] = (rig.daemon(origin.url, images=directory, service=("authorization_memory = 3600",)), random.Random(1).sample(names, 1000))
+        daemons[name] = (rig.daemon(origin.url, images=directory, service=("authorization_memory = 3600", *QUIET)), random.Random(1).sample(names, 1000))
     for daemon, _ in daemons.values():
         while metric(daemon, "image_cache_loading") != 0:
             time.sleep(0.05)

@@ -88,7 +88,8 @@ constexpr auto table = std::to_array<Option>({
      .max = int64_max,
      .help =
          "Image files at rest are read and their digests checked at this rate, so that bytes that a disk has changed "
-         "are found before a client asks for them; it costs that much reading from the disk. 0: off."},
+         "are found before a client asks for them; it costs that much reading from the disk, and no more than sixteen "
+         "files a second. 0: off."},
     {.section = own_section,
      .name = "scrub_interval",
      .type = integer,

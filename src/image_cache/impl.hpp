@@ -44,7 +44,8 @@ struct ImageCache::Impl {
         clock(the_clock),
         counters(counts),
         admissions(options.authorization_memory, options.authorization_memory_entries),
-        queue_rate(options.prefetch_bytes_per_s) {}
+        queue_rate(options.prefetch_bytes_per_s),
+        scrub_rate(options.scrub_bytes_per_s) {}
 
   const Options options;
   const Layout layout;
@@ -57,6 +58,7 @@ struct ImageCache::Impl {
 
   Admissions admissions;
   RateLimit queue_rate;
+  RateLimit scrub_rate;
   Jobs jobs;
   IdLocks id_locks;
 
@@ -249,6 +251,8 @@ struct ImageCache::Impl {
   base::Task<void> scrub_loop();
   /// Reads what is due and holds it against its digest; how far it got outlives the process.
   base::Task<Result<void>> scrub_round();
+  /// Waits until so many bytes more may be read. False as soon as the cache is stopping.
+  base::Task<bool> scrub_pace(std::uint64_t bytes);
   base::Task<Result<bool>> scrub_file(std::string image_id);  ///< false: it was not due, or cannot be told
 
   // queue.cpp

@@ -21,7 +21,10 @@ namespace {
 
 constexpr std::size_t chunk_bytes = 1 << 20;
 constexpr std::chrono::seconds longest_sleep{60};
-constexpr std::size_t skips_between_saves = 256;
+constexpr std::size_t skips_between_pauses = 256;
+constexpr std::chrono::seconds between_saves{1};
+// Opening a file, and asking what it should be, costs more than the bytes of a small one.
+constexpr std::uint64_t most_files_per_s = 16;
 
 struct Progress {
   double round_began = 0;  // seconds since the epoch; 0: none yet
@@ -73,6 +76,13 @@ Result<std::size_t> read_gently(int fd, std::span<std::byte> data, std::uint64_t
 
 }  // namespace
 
+base::Task<bool> ImageCache::Impl::scrub_pace(std::uint64_t bytes) {
+  const auto now = std::chrono::steady_clock::now();
+  const auto wait = scrub_rate.take(bytes, now) - now;
+  if (wait.count() <= 0) co_return true;
+  co_return co_await pause(std::chrono::ceil<std::chrono::milliseconds>(wait));
+}
+
 base::Task<Result<bool>> ImageCache::Impl::scrub_file(std::string image_id) {
   std::optional<Verified> verified;
   {
@@ -94,6 +104,8 @@ base::Task<Result<bool>> ImageCache::Impl::scrub_file(std::string image_id) {
     }
     return {};
   };
+  const std::uint64_t least_cost_bytes = std::max<std::uint64_t>(options.scrub_bytes_per_s / most_files_per_s, 1);
+  if (!co_await scrub_pace(least_cost_bytes)) co_return fail(Errc::cancelled, "stopping");
   // A file that is not there or cannot be opened is found out by the next who asks for it.
   if (!co_await base::offload(pool, open) || !S_ISREG(status.st_mode)) co_return false;
 
@@ -133,7 +145,7 @@ base::Task<Result<bool>> ImageCache::Impl::scrub_file(std::string image_id) {
     counters.scrub_skips.fetch_add(1);
     co_return false;
   }
-  RateLimit rate(options.scrub_bytes_per_s);
+  std::uint64_t paid_bytes = least_cost_bytes;
   std::vector<std::byte> chunk(chunk_bytes);
   std::optional<Error> unreadable;
   for (std::uint64_t offset = 0;;) {
@@ -151,10 +163,9 @@ base::Task<Result<bool>> ImageCache::Impl::scrub_file(std::string image_id) {
     if (*n == 0) break;
     offset += *n;
     counters.scrubbed_bytes.fetch_add(*n, std::memory_order_relaxed);
-    const auto wait = rate.take(*n, std::chrono::steady_clock::now()) - std::chrono::steady_clock::now();
-    if (wait.count() > 0 && !co_await pause(std::chrono::ceil<std::chrono::milliseconds>(wait))) {
-      co_return fail(Errc::cancelled, "stopping");
-    }
+    if (offset <= paid_bytes) continue;
+    if (!co_await scrub_pace(offset - paid_bytes)) co_return fail(Errc::cancelled, "stopping");
+    paid_bytes = offset;
   }
   auto judge = [&]() -> Result<void> {
     // What was written meanwhile is another file, or will be verified by who opens it.
@@ -183,23 +194,34 @@ base::Task<Result<void>> ImageCache::Impl::scrub_round() {
     if (since >= 0 && since < interval) co_return Result<void>();
     progress = {.round_began = now(), .round_is_over = false, .last_id = ""};
   }
+  auto save = [&] { return write_progress(path, progress); };
+  auto saved_at = std::chrono::steady_clock::now();
   for (std::size_t skipped = 0;;) {
     std::string next;
+    bool ends = false;
     {
       const std::lock_guard lock(mutex);
-      if (stopping) co_return Result<void>();
+      ends = stopping;
       entries.for_each_after(progress.last_id, 1, [&](const std::string& id, const Entry&) { next = id; });
     }
-    progress.round_is_over = next.empty();
-    if (!next.empty()) {
-      IMAGECACHE_CO_TRY(const bool was_read, co_await scrub_file(next));
-      progress.last_id = next;
-      // Files that are not due yet cost a look each, and the thread now and then.
-      if (!was_read && ++skipped % skips_between_saves != 0) continue;
+    if (!ends && !next.empty()) {
+      Result<bool> was_read = co_await scrub_file(next);
+      if (was_read) {
+        progress.last_id = next;
+        // Files that are not due yet cost a look each; others of this thread get their turn now and then.
+        if (!*was_read && ++skipped % skips_between_pauses == 0)
+          co_await base::asio::post(co_await base::asio::this_coro::executor, base::asio::use_awaitable);
+        if (std::chrono::steady_clock::now() - saved_at < between_saves) continue;
+      } else if (was_read.error().code != Errc::cancelled) {
+        co_return std::unexpected(std::move(was_read).error());
+      } else {
+        ends = true;
+      }
     }
-    auto save = [&] { return write_progress(path, progress); };
+    progress.round_is_over = !ends && next.empty();
     IMAGECACHE_CO_CHECK(co_await base::offload(pool, save));
-    if (progress.round_is_over) co_return Result<void>();
+    if (ends || progress.round_is_over) co_return Result<void>();
+    saved_at = std::chrono::steady_clock::now();
   }
 }
 

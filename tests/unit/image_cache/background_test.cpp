@@ -180,6 +180,32 @@ TEST(Scrub, ARestartGoesOnWhereItWasAndAnEarlyOneDoesNothing) {
   EXPECT_EQ(rig.counters.scrubbed_files, 1U) << "the next round is not due";
 }
 
+TEST(Scrub, ManySmallFilesAreNoReasonToReadFasterThanASetNumberOfThem) {
+  Rig rig(scrubbing());
+  constexpr std::uint64_t files = 20;
+  for (std::uint64_t i = 0; i < files; ++i)
+    ASSERT_TRUE(rig.get_and_settle(rig.origin.add({.content = Content::generated(10, i)})));
+  rig.clock.advance(interval * 2);
+  const auto began = std::chrono::steady_clock::now();
+  rig.restart();
+  wait_until([&] { return rig.counters.scrubbed_files == files; });
+  // Sixteen a second, and what a tenth of a second saves.
+  EXPECT_GE(std::chrono::steady_clock::now() - began, std::chrono::milliseconds(1000));
+}
+
+TEST(Scrub, AStopWritesDownHowFarItGot) {
+  auto options = scrubbing();
+  options.scrub_bytes_per_s = 1;  // the first file and no more
+  Rig rig(options);
+  for (std::uint64_t i = 0; i < 3; ++i)
+    ASSERT_TRUE(rig.get_and_settle(rig.origin.add({.content = Content::generated(10, i)})));
+  rig.clock.advance(interval * 2);
+  rig.restart();
+  wait_until([&] { return rig.counters.scrubbed_bytes == 10; });
+  rig.stop();
+  EXPECT_TRUE(read_file(rig.file(".cinder-image-cache/scrub")).contains("running"));
+}
+
 TEST(Scrub, AGarbledNoteOfItsProgressBeginsARound) {
   Rig rig(scrubbing());
   const auto id = rig.origin.add({.content = Content::generated(4096, 1)});
