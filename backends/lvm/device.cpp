@@ -66,12 +66,13 @@ Result<void> Device::zero(std::uint64_t begin, std::uint64_t end) const {
   return {};
 }
 
-Result<void> Device::copy_from(const Device& source) const {
+Result<void> Device::copy_from(const Device& source, const std::stop_token& stop) const {
   const std::unique_ptr<std::byte[], Free> buffer(
       static_cast<std::byte*>(std::aligned_alloc(alignment_bytes, piece_bytes)));
   if (!buffer) return fail(Errc::internal, name_ + ": no memory to copy with");
   std::uint64_t zeroes_from = 0;  // up to where we are, all is zero and not yet written
   for (std::uint64_t at = 0; at < source.size_bytes_;) {
+    if (stop.stop_requested()) return fail(Errc::cancelled, name_ + ": copying " + source.name_ + " was called off");
     const std::size_t wanted = std::min<std::uint64_t>(piece_bytes, source.size_bytes_ - at);
     const std::span<std::byte> piece(buffer.get(), wanted);
     IMAGECACHE_TRY(const std::size_t got, base::read_at(source.fd_.get(), piece, at, source.name_));

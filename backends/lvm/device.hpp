@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 
 #include "base/direct_writer.hpp"
@@ -28,8 +29,9 @@ class Device {
   Result<void> write(std::uint64_t offset_bytes, std::span<const std::byte> data) const;
   /// Makes [begin, end) read as zeroes, by the device's own means where it has some. Multiples of 512.
   Result<void> zero(std::uint64_t begin, std::uint64_t end) const;
-  /// All of `source`, which is no larger, and zeroes behind it. Whatever was here is gone.
-  Result<void> copy_from(const Device& source) const;
+  /// All of `source`, which is no larger, and zeroes behind it. Whatever was here is gone. Ends soon after a stop, with
+  /// Errc::cancelled.
+  Result<void> copy_from(const Device& source, const std::stop_token& stop) const;
   /// What has been written, and the thin pool's knowledge of where it is, is on the disk.
   Result<void> sync() const;
 

@@ -106,8 +106,17 @@ Result<void> LvmDriver::copy_image_to_volume(const ImageFile& image, const Volum
     base::crash_point("copy.half");
     return {};
   };
-  IMAGECACHE_CHECK(image.for_each_data(sink, std::move(stop)));
-  return device.sync();
+  auto copied = image.for_each_data(sink, std::move(stop));
+  if (copied) copied = device.sync();
+  if (!copied) return std::unexpected(explain(volume, std::move(copied).error()));
+  return {};
+}
+
+Error LvmDriver::explain(const VolumeId& volume, Error error) {
+  if (!thin_ || error.code != Errc::internal) return error;
+  const auto pool = group_.find(group_.pool_name());
+  if (!pool || !pool->pool_is_full()) return error;
+  return {Errc::no_space, volume.name + ": thin pool " + group_.pool_name() + " is full (" + error.message + ")"};
 }
 
 Result<void> LvmDriver::create_cloned_volume(const CloneSpec& clone) {
@@ -151,7 +160,7 @@ Result<void> LvmDriver::clone_thick(const CloneSpec& clone) {
   base::crash_point("clone.created");
   const auto copied = [&]() -> Result<void> {
     IMAGECACHE_TRY(const Device target, open(clone.target, Device::Use::write));
-    IMAGECACHE_CHECK(target.copy_from(source));
+    IMAGECACHE_CHECK(target.copy_from(source, clone.stop));
     base::crash_point("clone.copied");
     return target.sync();
   }();

@@ -49,6 +49,8 @@ class LvmDriver final : public Driver {
   bool is_volume(const LogicalVolume& volume) const;
   /// The volume's device, activated if it is not there. Errc::not_found if there is no such volume.
   Result<Device> open(const VolumeId& volume, Device::Use use);
+  /// Why writing to `volume` failed: a full pool shows as an input/output error where data waited in memory.
+  Error explain(const VolumeId& volume, Error error);
   Result<void> clone_thin(const CloneSpec& clone);
   Result<void> clone_thick(const CloneSpec& clone);
   /// Zeroes what came to a thick volume from `from` on, also if that was begun before and cut short.

@@ -81,7 +81,7 @@ Result<void> LvmDriver::check_for_setup_error() {
   }
   if (!pool) return refuse(pool.error().code, pool.error().message);
   if (!pool->is_thin_pool()) return refuse(Errc::conflict, pool_name + " is no thin pool");
-  if (!pool->pool_zeroes) {
+  if (!pool->pool_zeroes()) {
     // A new volume would show what others have written wherever a chunk of it is written in part.
     return refuse(Errc::unsupported, pool_name + " does not zero what is new in it; lvchange -Z y " + group_.name() +
                                          "/" + pool_name + " has it do so");

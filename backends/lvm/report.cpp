@@ -68,7 +68,6 @@ Result<std::vector<LogicalVolume>> parse_lvs(std::string_view text) {
     IMAGECACHE_TRY(volume.size_bytes, bytes_of(row, "lv_size"));
     volume.pool = text_of(row, "pool_lv").value_or("");
     volume.data_percent = percent_of(text_of(row, "data_percent").value_or(""));
-    volume.pool_zeroes = !text_of(row, "zero").value_or("").empty();
     for (std::string& tag : base::split(text_of(row, "lv_tags").value_or(""), ',')) {
       if (!tag.empty()) volume.tags.push_back(std::move(tag));
     }

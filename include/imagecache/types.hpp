@@ -47,6 +47,9 @@ struct CloneSpec {
   VolumeId source;
   VolumeId target;
   std::uint64_t size_bytes = 0;  ///< of the target; never below the source's size (the service has checked)
+  /// A driver whose clone is a copy ends soon after a stop (Errc::cancelled), if it can; one that shares data need not
+  /// look.
+  std::stop_token stop = {};
 };
 
 /// What Cinder's database must say of a finished volume, so that Cinder's own driver can manage it. Absent: nothing.

@@ -269,7 +269,8 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_from_image_volume(
     creation->touched = true;
     CloneSpec clone{.source = VolumeId{image_volume->name},
                     .target = VolumeId{begun.volume.name},
-                    .size_bytes = begun.volume.size_gb * base::gib};
+                    .size_bytes = begun.volume.size_gb * base::gib,
+                    .stop = creation->stop.get_token()};
     cloned = co_await begun.backend->create_cloned_volume(clone);
     if (!cloned && cloned.error().code == Errc::no_space &&
         co_await free_space(*begun.backend, image_volume->virtual_size_bytes))

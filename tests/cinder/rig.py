@@ -25,10 +25,14 @@ SNAPSHOT_OF = "volume-of-a-snapshot"
 
 
 class Rig:
-    """A work folder, an image, a cinder.conf and the daemon that has read it. Everything ends with the `with`."""
+    """A work folder, an image, a cinder.conf and the daemon that has read it. Everything ends with the `with`.
 
-    def __init__(self, section, options, parent=None):
+    `others` are further sections, by name: {"lvm2": {…}}.
+    """
+
+    def __init__(self, section, options, parent=None, others=None):
         self.section = section
+        self.sections = {section: options, **(others or {})}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="cinder-drivers.", dir=parent))
         (self.folder / "images").mkdir()
         self.image_id = str(uuid.uuid4())
@@ -37,16 +41,18 @@ class Rig:
             file.write(os.urandom(3 << 20))
             file.seek(17 << 20)
             file.write(os.urandom((1 << 20) + 512))
-        self.options = options
         self.daemon = None
 
     def __enter__(self):
         binary = pathlib.Path(os.environ["DAEMON"]).absolute()
-        lines = "".join(f"{name} = {value}\n" for name, value in self.options.items())
+        sections = ""
+        for section, options in self.sections.items():
+            sections += f"[{section}]\nvolume_backend_name = {section}\n"
+            sections += "".join(f"{name} = {value}\n" for name, value in options.items())
         self.daemon = harness.Daemon(
             binary, self.folder / "daemon", f"file://{self.folder}/images",
-            extra_default=f"enabled_backends = {self.section}\nhost = cinderhost\nstate_path = {self.folder}/cinder\n",
-            more=f"[{self.section}]\nvolume_backend_name = {self.section}\n{lines}"
+            extra_default=f"enabled_backends = {','.join(self.sections)}\nhost = cinderhost\nstate_path = {self.folder}/cinder\n",
+            more=sections +
                  f"[database]\nconnection = sqlite:///{self.folder}/cinder.sqlite\nsqlite_synchronous = false\n"
                  f"[oslo_concurrency]\nlock_path = {self.folder}/cinder\n")
         (self.folder / "cinder").mkdir()
@@ -61,10 +67,10 @@ class Rig:
                 print("the daemon's last words:", self.daemon.last_words(), file=sys.stderr)
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def create(self, size_gb=1):
+    def create(self, size_gb=1, section=None):
         """A volume of the image, made by our daemon as cinder-volume's driver hook asks for it: (id, the answer)."""
         volume_id = str(uuid.uuid4())
-        body = {"backend": self.section, "name": f"volume-{volume_id}", "size_gb": size_gb, "image_id": self.image_id}
+        body = {"backend": section or self.section, "name": f"volume-{volume_id}", "size_gb": size_gb, "image_id": self.image_id}
         answer = call("PUT", f"{self.daemon.volume_root}/v1/hook/volumes/{volume_id}", body)
         expect_equal(answer.status, 200, f"the hook's status ({answer.body.decode()})")
         return volume_id, answer.json()
@@ -78,7 +84,7 @@ class Rig:
 
 
 class Cinder:
-    """Cinder's library with one driver of `section`, set up from the rig's cinder.conf."""
+    """Cinder's library with the driver of one section, set up from the rig's cinder.conf."""
 
     def __init__(self, rig, driver_class):
         self.rig = rig
@@ -87,7 +93,6 @@ class Cinder:
         from oslo_config import cfg
         from cinder import context, coordination, db, objects
         from cinder.db.sqlalchemy import api as sql, models
-        from cinder.volume import configuration, driver
         cfg.CONF(["--config-file", str(rig.daemon.config)], project="cinder", default_config_files=[])
         objects.register_all()
         # SQLite does not know the key of this one table, which no driver looks at.
@@ -96,21 +101,27 @@ class Cinder:
         coordination.COORDINATOR.start()
         self.objects, self.db = objects, db
         self.context = context.RequestContext(user_id="user", project_id="project", is_admin=True)
+        self.use(driver_class, rig.section)
+
+    def use(self, driver_class, section):
+        """From now on it is the driver of this section."""
+        from cinder.volume import configuration, driver
+        self.section = section
         module, name = driver_class.rsplit(".", 1)
-        options = configuration.Configuration(driver.volume_opts, config_group=rig.section)
+        options = configuration.Configuration(driver.volume_opts, config_group=section)
         self.driver = getattr(importlib.import_module(module), name)(
-            configuration=options, host=f"cinderhost@{rig.section}", is_vol_db_empty=False)
+            configuration=options, host=f"cinderhost@{section}", is_vol_db_empty=False)
         self.driver.set_initialized()
         self.driver.do_setup(self.context)
         self.driver.check_for_setup_error()
-        kind = objects.VolumeType(self.context, name=rig.section, is_public=True, description="", extra_specs={}, projects=[])
+        kind = self.objects.VolumeType(self.context, name=section, is_public=True, description="", extra_specs={}, projects=[])
         kind.create()
         self.type_id = kind.id
 
     def volume(self, size_gb, volume_id=None, status="available", hook=None):
         """The row of a volume; of one that our daemon made with what the `hook` answered."""
         row = {"id": volume_id or str(uuid.uuid4()), "size": size_gb, "status": status, "attach_status": "detached",
-               "host": f"cinderhost@{self.rig.section}#{self.rig.section}", "volume_type_id": self.type_id,
+               "host": f"cinderhost@{self.section}#{self.section}", "volume_type_id": self.type_id,
                "user_id": "user", "project_id": "project", "use_quota": True}
         if hook:
             row["provider_location"] = hook["provider_location"]

@@ -62,10 +62,10 @@ constexpr std::string_view lvs_answer = R"(
       "report": [
           {
               "lv": [
-                  {"lv_name":"vg-pool", "lv_size":"8153726976", "lv_attr":"twi-aotz--", "pool_lv":"", "data_percent":"12.50", "zero":"zero", "lv_tags":""},
-                  {"lv_name":"volume-a", "lv_size":"1073741824", "lv_attr":"Vwi-a-tz--", "pool_lv":"vg-pool", "data_percent":"0.00", "zero":"zero", "lv_tags":"one,cinder-image-cache.zero-from.512"},
-                  {"lv_name":"root", "lv_size":"4194304", "lv_attr":"owi-aos---", "pool_lv":"", "data_percent":"", "zero":"", "lv_tags":""},
-                  {"lv_name":"_snapshot-b", "lv_size":"4194304", "lv_attr":"swi-a-s---", "pool_lv":"", "data_percent":"0.01", "zero":"", "lv_tags":""}
+                  {"lv_name":"vg-pool", "lv_size":"8153726976", "lv_attr":"twi-aotz--", "pool_lv":"", "data_percent":"12.50", "lv_tags":""},
+                  {"lv_name":"volume-a", "lv_size":"1073741824", "lv_attr":"Vwi-a-tz--", "pool_lv":"vg-pool", "data_percent":"0.00", "lv_tags":"one,cinder-image-cache.zero-from.512"},
+                  {"lv_name":"root", "lv_size":"4194304", "lv_attr":"owi-aos---", "pool_lv":"", "data_percent":"", "lv_tags":""},
+                  {"lv_name":"_snapshot-b", "lv_size":"4194304", "lv_attr":"swi-a-s---", "pool_lv":"", "data_percent":"0.01", "lv_tags":""}
               ]
           }
       ]
@@ -77,9 +77,10 @@ TEST(LvmReports, VolumesAreReadAsLvsWritesThem) {
   ASSERT_TRUE(volumes) << volumes.error().message;
   ASSERT_EQ(volumes->size(), 4U);
   const auto& pool = volumes->at(0);
-  EXPECT_TRUE(pool.is_thin_pool() && pool.pool_zeroes && !pool.is_thin());
+  EXPECT_TRUE(pool.is_thin_pool() && pool.pool_zeroes() && !pool.is_thin());
   EXPECT_EQ(pool.size_bytes, 8153726976U);
   EXPECT_DOUBLE_EQ(pool.data_percent, 12.5);
+  EXPECT_FALSE(pool.pool_is_full());
   EXPECT_TRUE(volumes->at(1).is_thin());
   EXPECT_THAT(volumes->at(1).tags, ElementsAre("one", "cinder-image-cache.zero-from.512"));
   EXPECT_TRUE(volumes->at(2).is_origin() && !volumes->at(2).is_thin());
@@ -195,7 +196,7 @@ TEST_F(LvmCommands, AReportThatIsNoneIsAFailure) {
 TEST_F(LvmCommands, OfAThousandVolumesAreReadToTheEnd) {
   auto vg = group(R"(echo '{"report":[{"lv":['
     for i in $(seq 1000); do echo '{"lv_name":"volume-'$i'","lv_size":"512","lv_attr":"Vwi-a-tz--","pool_lv":"vg-pool",
-    "data_percent":"0.00","zero":"zero","lv_tags":"some-tag-that-makes-it-longer"},'; done
+    "data_percent":"0.00","lv_tags":"some-tag-that-makes-it-longer"},'; done
     echo '{"lv_name":"last","lv_size":"512","lv_attr":"-wi-a-----"}]}]}')");
   const auto listed = vg.list();
   ASSERT_TRUE(listed) << listed.error().message;

@@ -5,8 +5,8 @@
 // IMAGECACHE_TEST_TINY (one of at most 64 MiB). Without the first two the system's temporary directory serves, whatever
 // it is on; without the last a small tmpfs is mounted where only this process sees it.
 //
-// IMAGECACHE_TEST_LVM names two disks that may be overwritten, "/dev/vda /dev/vdb": tests/support/lvm_guest.sh is a
-// machine that has them. Without it there are no rigs of the lvm driver.
+// IMAGECACHE_TEST_LVM names three disks that may be overwritten, the third a small one: "/dev/vda /dev/vdb /dev/vdc" in
+// the machine of tests/support/lvm_guest.sh. Without it there are no rigs of the lvm driver.
 //
 // IMAGECACHE_TEST_CEPH is the ceph.conf of a cluster for tests, whose pool "volumes" each rig empties: what
 // tests/support/ceph.sh start prints.
@@ -226,16 +226,15 @@ class LvmGroup {
     ASSERT_EQ(std::system(command.c_str()), 0) << command;  // NOLINT(bugprone-command-processor): we wrote it
   }
   const std::string& name() const { return name_; }
-
- private:
   static std::vector<std::string> disks() {
     const char* const named = std::getenv("IMAGECACHE_TEST_LVM");
     auto disks = base::split(named ? named : "", ' ');
-    EXPECT_EQ(disks.size(), 2U) << "this test needs two disks: run it in tests/support/lvm_guest.sh";
-    disks.resize(2);
+    EXPECT_EQ(disks.size(), 3U) << "this test needs disks of its own: run it in tests/support/lvm_guest.sh";
+    disks.resize(3);
     return disks;
   }
 
+ private:
   const bool thin_;
   const std::string name_;
 };

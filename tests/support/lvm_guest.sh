@@ -1,8 +1,8 @@
 #!/bin/bash
 # lvm_guest.sh COMMAND…: runs it as root in a virtual machine, with this machine's own file system under it (read-only; what is
 # written is gone afterwards, and /tmp is empty), and ends with its exit status. For what needs a kernel with device-mapper's thin pools, which that
-# of a machine for tests often lacks: the same binaries run there, with nothing built for it. The machine has two empty disks,
-# /dev/vda and /dev/vdb, Debian's kernel, LVM without udev, and no network but its own lo.
+# of a machine for tests often lacks: the same binaries run there, with nothing built for it. The machine has empty disks,
+# /dev/vda and /dev/vdb of 16 GiB and /dev/vdc of 128 MiB, Debian's kernel, LVM without udev, and no network but its own lo.
 #
 # The kernel is downloaded with apt-get and kept, with an initrd, in ${IMAGECACHE_GUEST_DIR:-${XDG_CACHE_HOME:-~/.cache}/
 # cinder-image-cache/guest}. KVM is used where a guest boots with it, else qemu's own emulation, which is some 40 times slower;
@@ -117,12 +117,16 @@ trap 'exit 143' TERM
 # Without address space randomisation the emulation keeps what it has translated of a program for the next run of it: LVM's
 # commands take half the time.
 boot() { # ACCEL CPU
-  truncate -s 0 "$job/vda" "$job/vdb"
-  truncate -s 8G "$job/vda" "$job/vdb"
+  local disk disks=()
+  rm -f "$job"/vd?
+  truncate -s 16G "$job/vda" "$job/vdb"
+  truncate -s 128M "$job/vdc"
+  for disk in vda vdb vdc; do
+    disks+=(-drive "file=$job/$disk,if=virtio,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap")
+  done
   qemu-system-x86_64 -accel "$1" -cpu "$2" -machine q35 -smp 2 -m 2048 -nodefaults -no-reboot -display none \
     -kernel "$kept/vmlinuz" -initrd "$kept/initrd" -append "console=ttyS0 quiet panic=-1 mitigations=off norandmaps" -serial "file:$job/console" \
-    -drive "file=$job/vda,if=virtio,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap" \
-    -drive "file=$job/vdb,if=virtio,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap" \
+    "${disks[@]}" \
     -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
     -virtfs "local,path=$job,mount_tag=job,security_model=none" </dev/null >"$job/qemu" 2>&1 &
   qemu=$!
