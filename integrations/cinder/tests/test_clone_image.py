@@ -10,9 +10,11 @@ import uuid
 
 from cinder import exception
 from cinder import objects
+from cinder.volume.drivers import lvm as stock_lvm
 from cinder.volume.drivers import nfs as stock_nfs
 from cinder.volume.drivers import rbd as stock_rbd
 
+from cinder_image_cache import lvm
 from cinder_image_cache import mixin
 from cinder_image_cache import nfs
 from cinder_image_cache import rbd
@@ -380,6 +382,46 @@ class Rbd(HookCase):
     def test_keeps_active_active(self):
         self.assertTrue(self.driver.SUPPORTS_ACTIVE_ACTIVE)
         self.assertIsInstance(self.driver.RBDProxy, types.MethodType)
+
+
+class Lvm(HookCase):
+    def setUp(self):
+        super().setUp()
+        self.driver = self.make(lvm.LVMVolumeDriver)
+        self.driver.vg = mock.Mock()
+        self.driver.vg.get_volume.side_effect = lambda name: {'name': name}
+
+    def test_sets_what_the_stock_driver_sets(self):
+        # That is nothing: its create_volume returns none and saves none.
+        with mock.patch.object(self.driver, '_create_volume'):
+            self.assertIsNone(stock_lvm.LVMVolumeDriver.create_volume(
+                self.driver, world.new_volume()))
+        self.assertEqual(({}, True), self.clone())
+        self.driver.vg.get_volume.assert_called_once_with(self.volume.name)
+        there = objects.Volume.get_by_id(world.admin(), self.volume.id)
+        self.assertIsNone(there.provider_location)
+        self.assertEqual({}, there.admin_metadata)
+
+    def test_a_volume_that_is_not_in_the_group_here(self):
+        self.driver.vg.get_volume.side_effect = lambda name: None
+        self.assertEqual((None, False), self.clone())
+        self.assertEqual(['PUT', 'DELETE'], self.hook.methods())
+
+    def test_a_group_that_cannot_be_asked(self):
+        self.driver.vg.get_volume.side_effect = RuntimeError('no lvs')
+        self.assertEqual((None, False), self.clone())
+        self.assertEqual(['PUT', 'DELETE'], self.hook.methods())
+
+    def test_mirrors_are_cinders(self):
+        world.CONF.set_override('lvm_mirrors', 1, group='file1')
+        self.addCleanup(world.CONF.clear_override, 'lvm_mirrors',
+                        group='file1')
+        self.assertEqual((None, False), self.clone())
+        self.assertEqual([], self.hook.requests)
+
+    def test_is_an_lvm_driver_in_all_else(self):
+        self.assertIsInstance(self.driver, stock_lvm.LVMVolumeDriver)
+        self.assertFalse(self.driver.SUPPORTS_ACTIVE_ACTIVE)
 
 
 if __name__ == '__main__':
