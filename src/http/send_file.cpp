@@ -22,7 +22,7 @@ constexpr std::size_t turn_bytes = 4 << 20;
 constexpr std::size_t first_piece_bytes = 48 << 10;
 // The first turns are short: of a thousand who ask at once the last one shall not wait for its first byte until all
 // socket buffers before it are full.
-constexpr std::size_t first_turn_bytes = 256 << 10;
+constexpr std::size_t first_turn_bytes = 64 << 10;
 // Encryption takes its time: a turn by TLS is shorter. The buffer stays within a core's own cache.
 constexpr std::size_t copy_bytes = 128 << 10;
 constexpr std::size_t tls_turn_bytes = 1 << 20;
