@@ -40,6 +40,9 @@ CONF.register_opts(options.image_cache_opts,
 
 # What is forgotten or asked beside the way shall not hold anybody up.
 ASIDE_SECONDS = 5
+# Cinder asks for stats after each deletion: a hundred deletions shall not have
+# the rows looked at a hundred times.
+RECONCILE_SECONDS = 5
 # Hits change no image-volumes: they have the rows looked at no more often.
 HIT_RECONCILE_SECONDS = 10
 
@@ -360,6 +363,10 @@ class ImageCacheMixin(_StockDriver):
     def _image_cache_reconcile(self) -> None:
         while True:
             try:
+                wait_s = (self._image_cache_reconciled_at +
+                          RECONCILE_SECONDS - time.monotonic())
+                if wait_s > 0:
+                    time.sleep(wait_s)
                 self._image_cache_reconcile_again = False
                 self._image_cache_reconciled_at = time.monotonic()
                 self._image_cache_reconcile_once()
