@@ -1,5 +1,6 @@
-// What must survive a crash: volumes, image-volumes, volume types, quotas. The truth that the storage is compared with
-// at start. One SQLite file here; a database that several nodes share stands behind the same promises.
+// What must survive a crash: volumes, image-volumes, volume types, quotas, messages, what services were told. The truth
+// that the storage is compared with at start. One SQLite file here; a database that several nodes share stands behind
+// the same promises.
 //
 // Every method blocks, is called on a BlockingPool, from any thread, and is one transaction: when it has returned
 // success its change survives a power failure, when it fails nothing has changed. Absence is not an error where a
@@ -25,6 +26,17 @@
 
 namespace imagecache::catalog {
 
+/// Who uses a volume. One at a time: no volume here is shared (multiattach).
+struct Attachment {
+  std::string id;           ///< uuid
+  std::string instance_id;  ///< a server's, or empty
+  std::string host_name;    ///< a host's that uses it itself, or empty
+  std::string mountpoint;   ///< as the user sees it: "/dev/vdb"
+  std::string mode;         ///< "rw", "ro"
+  base::WallTime attached_at{};
+  bool operator==(const Attachment&) const = default;
+};
+
 /// One volume of any project; an image-volume is one of the internal tenant's. Status values are Cinder's.
 struct Volume {
   std::string id;    ///< uuid
@@ -37,12 +49,15 @@ struct Volume {
   std::string host;         ///< "host@backend#pool"
   std::string volume_type;  ///< name
   std::string status;  ///< "creating", "downloading", "available", "extending", "deleting", "error", "error_deleting",
-                       ///< "error_extending"
+                       ///< "error_extending", "uploading", "attaching", "in-use", "detaching", "maintenance"; any
+                       ///< other of Cinder's only where an administrator has set it
   std::string status_reason;  ///< why it is in error, for people
   std::uint64_t size_gb = 0;
   std::string image_id;          ///< made from, or empty
   std::string content_key;       ///< of that image, or empty
   std::string source_volume_id;  ///< the image-volume it was cloned from, or empty
+  std::string source_volid;      ///< the volume of its project that its owner had it copied from, or empty
+  std::optional<Attachment> attachment;
   std::string availability_zone;
   bool bootable = false;
   bool counts_quota = true;
@@ -95,6 +110,31 @@ struct QuotaUsage {
   std::uint64_t reserved = 0;
 };
 
+/// What went wrong with a volume, for its owner to read.
+struct Message {
+  std::string id;  ///< uuid
+  std::string project_id;
+  std::string request_id;
+  std::string resource_type;  ///< "VOLUME"
+  std::string resource_id;
+  std::string action_id;  ///< Cinder's numbers (cinder.message.message_field): "001"
+  std::string detail_id;
+  std::string text;  ///< "schedule allocate volume:Could not find …"
+  base::WallTime created_at{};
+  base::WallTime expires_at{};
+};
+
+/// Of each project no more than so many are kept, the newest: one that fails in a loop must not fill the disk.
+inline constexpr std::uint64_t max_messages_per_project = 1000;
+
+/// What an administrator has told a service ("host@backend"). One without a row is enabled.
+struct ServiceState {
+  bool disabled = false;
+  std::string disabled_reason;
+  bool frozen = false;
+  base::WallTime updated_at{};  ///< filled in by the catalog
+};
+
 /// Limits where no row of the quota tables says otherwise: the quota_* options, by resource. What is not named here is
 /// unlimited.
 using QuotaDefaults = std::map<std::string, std::int64_t>;
@@ -126,11 +166,16 @@ class Catalog {
     std::optional<bool> bootable;
     std::optional<std::map<std::string, std::string>> metadata;
     std::optional<std::map<std::string, std::string>> image_metadata;
+    std::optional<Attachment> attach;
+    bool detach = false;
   };
   virtual Result<void> update_volume(const std::string& id, const VolumeUpdate& update) = 0;
   /// Grows the row's size and the quota usage together: Errc::quota_exceeded changes nothing. Also shrinks back after a
   /// failed extend (never refused by a quota). Errc::not_found if the row is gone.
   virtual Result<void> resize_volume(const std::string& id, std::uint64_t new_size_gb) = 0;
+  /// Another type, and its quotas: Errc::quota_exceeded, or Errc::conflict unless the volume is available or in-use and
+  /// of another type, change nothing. Errc::not_found if the row is gone.
+  virtual Result<void> retype_volume(const std::string& id, const std::string& new_type) = 0;
   /// Removes the row and its usage; an image-volume row of it too. Absent is a success.
   virtual Result<void> remove_volume(const std::string& id) = 0;
 
@@ -184,7 +229,13 @@ class Catalog {
   virtual Result<void> set_quota(const std::string& project_id, const std::map<std::string, std::int64_t>& limits) = 0;
   /// Back to the defaults; the usage is untouched.
   virtual Result<void> reset_quota(const std::string& project_id) = 0;
+  /// What a project without limits of its own has: the options, and over them the quota class "default".
   virtual Result<std::map<std::string, std::int64_t>> quota_defaults() = 0;
+  /// The same with another class over the options; only "default" counts for anybody.
+  virtual Result<std::map<std::string, std::int64_t>> quota_class(const std::string& name) = 0;
+  /// All or none. Limits of types that are not there (yet, or any more) are kept too, as Cinder keeps them.
+  /// Errc::invalid_argument for a resource that no type can have, and for a value outside -1…2147483647.
+  virtual Result<void> set_quota_class(const std::string& name, const std::map<std::string, std::int64_t>& limits) = 0;
 
   virtual Result<void> create_volume_type(const VolumeType& type) = 0;  ///< Errc::already_exists by name
   virtual Result<std::vector<VolumeType>> list_volume_types() = 0;
@@ -193,6 +244,23 @@ class Catalog {
   virtual Result<void> update_volume_type(const VolumeType& type) = 0;
   /// With the limits set for it. Errc::not_found, Errc::conflict while volumes use it.
   virtual Result<void> remove_volume_type(const std::string& id) = 0;
+  /// The projects that may use a type which is not public; ids of types for one project. A type's access goes with it.
+  virtual Result<std::vector<std::string>> projects_of_type(const std::string& type_id) = 0;
+  virtual Result<std::vector<std::string>> types_of_project(const std::string& project_id) = 0;
+  /// Errc::not_found for the type, Errc::already_exists.
+  virtual Result<void> add_type_access(const std::string& type_id, const std::string& project_id) = 0;
+  /// Errc::not_found if the project has none.
+  virtual Result<void> remove_type_access(const std::string& type_id, const std::string& project_id) = 0;
+
+  /// Drops what has expired, and the project's oldest beyond max_messages_per_project.
+  virtual Result<void> add_message(const Message& message) = 0;
+  virtual Result<std::optional<Message>> find_message(const std::string& id) = 0;
+  /// Newest first, all there are; absent: of all projects.
+  virtual Result<std::vector<Message>> list_messages(const std::optional<std::string>& project_id) = 0;
+  virtual Result<void> remove_message(const std::string& id) = 0;  ///< absent is a success
+
+  virtual Result<std::map<std::string, ServiceState>> service_states() = 0;  ///< by host
+  virtual Result<void> set_service_state(const std::string& host, const ServiceState& state) = 0;
 };
 
 struct SqliteOptions {

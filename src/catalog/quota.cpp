@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "base/try.hpp"
+
 namespace imagecache::catalog {
 namespace {
 
@@ -17,12 +19,21 @@ const std::set<std::string>& common_resources() {
   return resources;
 }
 
+std::map<std::string, std::int64_t> class_limits(Connection& connection, const QuotaDefaults& defaults,
+                                                 const std::string& name) {
+  std::map<std::string, std::int64_t> limits = defaults;
+  auto rows = connection.query("SELECT resource, hard_limit FROM quota_classes WHERE class = ?1");
+  rows.with(name);
+  while (rows.step()) limits[rows.text(0)] = rows.integer(1);
+  return limits;
+}
+
 std::set<std::string> resources_of_type(const std::string& volume_type) {
   return {"volumes_" + volume_type, "gigabytes_" + volume_type, "snapshots_" + volume_type};
 }
 
 ProjectQuota::ProjectQuota(Connection& connection, const QuotaDefaults& defaults, const std::string& project_id)
-    : defaults_(defaults) {
+    : defaults_(class_limits(connection, defaults, "default")) {
   auto limits = connection.query("SELECT resource, hard_limit FROM quotas WHERE project_id = ?1");
   limits.with(project_id);
   while (limits.step()) limits_[limits.text(0)] = limits.integer(1);
@@ -56,31 +67,41 @@ Result<void> ProjectQuota::check_volume_size(std::uint64_t size_gb) const {
                           size_gb, largest));
 }
 
+ProjectQuota::Usage ProjectQuota::usage_of_type(const std::string& volume_type) const {
+  const auto found = usage_by_type_.find(volume_type);
+  return found == usage_by_type_.end() ? Usage{} : found->second;
+}
+
+Result<void> ProjectQuota::check_space(const std::string& resource, std::uint64_t used, std::uint64_t more) const {
+  if (!exceeds(limit(resource), used, more)) return {};
+  return fail(Errc::quota_exceeded,
+              fmt::format("VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed {} quota. "
+                          "Requested {}G, quota is {}G and {}G has been consumed.",
+                          resource, more, limit(resource), used));
+}
+
+Result<void> ProjectQuota::check_number(const std::string& resource, std::uint64_t used, std::uint64_t more) const {
+  if (more == 0 || !exceeds(limit(resource), used, more)) return {};
+  return fail(Errc::quota_exceeded,
+              fmt::format("VolumeLimitExceeded: Maximum number of volumes allowed ({}) exceeded for quota '{}'.",
+                          limit(resource), resource));
+}
+
 Result<void> ProjectQuota::check_growth(const std::string& volume_type, std::uint64_t volumes,
                                         std::uint64_t gigabytes) const {
-  const auto found = usage_by_type_.find(volume_type);
-  const Usage of_type = found == usage_by_type_.end() ? Usage{} : found->second;
+  const Usage of_type = usage_of_type(volume_type);
   // Cinder reports space before number, and the whole before the type.
-  const auto check_space = [&](const std::string& resource, std::uint64_t used) -> Result<void> {
-    if (!exceeds(limit(resource), used, gigabytes)) return {};
-    return fail(Errc::quota_exceeded,
-                fmt::format("VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed {} quota. "
-                            "Requested {}G, quota is {}G and {}G has been consumed.",
-                            resource, gigabytes, limit(resource), used));
-  };
-  const auto check_number = [&](const std::string& resource, std::uint64_t used) -> Result<void> {
-    if (volumes == 0 || !exceeds(limit(resource), used, volumes)) return {};
-    return fail(Errc::quota_exceeded,
-                fmt::format("VolumeLimitExceeded: Maximum number of volumes allowed ({}) exceeded for quota '{}'.",
-                            limit(resource), resource));
-  };
-  if (auto common = check_space("gigabytes", total_.gigabytes); !common) return common;
-  if (!volume_type.empty()) {
-    if (auto typed = check_space("gigabytes_" + volume_type, of_type.gigabytes); !typed) return typed;
-  }
-  if (auto common = check_number("volumes", total_.volumes); !common) return common;
-  if (!volume_type.empty()) return check_number("volumes_" + volume_type, of_type.volumes);
+  IMAGECACHE_CHECK(check_space("gigabytes", total_.gigabytes, gigabytes));
+  if (!volume_type.empty()) IMAGECACHE_CHECK(check_space("gigabytes_" + volume_type, of_type.gigabytes, gigabytes));
+  IMAGECACHE_CHECK(check_number("volumes", total_.volumes, volumes));
+  if (!volume_type.empty()) return check_number("volumes_" + volume_type, of_type.volumes, volumes);
   return {};
+}
+
+Result<void> ProjectQuota::check_retype(const std::string& volume_type, std::uint64_t size_gb) const {
+  const Usage of_type = usage_of_type(volume_type);
+  IMAGECACHE_CHECK(check_space("gigabytes_" + volume_type, of_type.gigabytes, size_gb));
+  return check_number("volumes_" + volume_type, of_type.volumes, 1);
 }
 
 std::map<std::string, QuotaUsage> ProjectQuota::all() const {

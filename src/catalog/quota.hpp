@@ -20,6 +20,8 @@ class ProjectQuota {
   Result<void> check_volume_size(std::uint64_t size_gb) const;
   /// May so many more be there? Errc::quota_exceeded with Cinder's message.
   Result<void> check_growth(const std::string& volume_type, std::uint64_t volumes, std::uint64_t gigabytes) const;
+  /// May a volume that is there already be of this type instead? Errc::quota_exceeded with Cinder's message.
+  Result<void> check_retype(const std::string& volume_type, std::uint64_t size_gb) const;
   /// Every resource that there is for this project.
   std::map<std::string, QuotaUsage> all() const;
 
@@ -28,14 +30,21 @@ class ProjectQuota {
     std::uint64_t volumes = 0;
     std::uint64_t gigabytes = 0;
   };
+  Usage usage_of_type(const std::string& volume_type) const;
+  Result<void> check_space(const std::string& resource, std::uint64_t used, std::uint64_t more) const;
+  Result<void> check_number(const std::string& resource, std::uint64_t used, std::uint64_t more) const;
   std::int64_t limit(const std::string& resource) const;
 
-  const QuotaDefaults& defaults_;
+  const std::map<std::string, std::int64_t> defaults_;  // the options, and over them the quota class "default"
   std::map<std::string, std::int64_t> limits_;
   std::map<std::string, Usage> usage_by_type_;  // "" among them: volumes without a type
   Usage total_;
   std::set<std::string> types_;
 };
+
+/// The options, and over them what is set for the class.
+std::map<std::string, std::int64_t> class_limits(Connection& connection, const QuotaDefaults& defaults,
+                                                 const std::string& name);
 
 /// Resources that there are whatever the types.
 const std::set<std::string>& common_resources();

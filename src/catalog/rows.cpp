@@ -2,18 +2,40 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/text.hpp"
+
 namespace imagecache::catalog {
 
 const std::string volume_columns =
     "id, name, project_id, user_id, display_name, display_description, backend, host, volume_type, status, "
     "status_reason, size_gb, image_id, content_key, source_volume_id, availability_zone, bootable, counts_quota, "
-    "metadata, image_metadata, request_id, created_at, updated_at";
+    "metadata, image_metadata, request_id, created_at, updated_at, source_volid, attachment";
 
 const std::string image_volume_columns =
     "volume_id, backend, content_key, image_id, image_updated_at, requesting_project, state, size_gb, "
     "virtual_size_bytes, clones, pinned, created_at, last_used, build_ms";
 
+const std::string message_columns =
+    "id, project_id, request_id, resource_type, resource_id, action_id, detail_id, text, created_at, expires_at";
+
 const std::string volume_type_columns = "id, name, description, is_public, extra_specs";
+
+namespace {
+
+std::optional<Attachment> attachment_from_json(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  auto values = from_json(text);
+  Attachment attachment{.id = values["id"],
+                        .instance_id = values["instance_id"],
+                        .host_name = values["host_name"],
+                        .mountpoint = values["mountpoint"],
+                        .mode = values["mode"]};
+  const auto micros = base::parse_unsigned(values["attached_at"]).value_or(0);
+  attachment.attached_at = base::WallTime(std::chrono::microseconds(static_cast<std::int64_t>(micros)));
+  return attachment;
+}
+
+}  // namespace
 
 Volume read_volume(const Query& row) {
   Volume volume;
@@ -40,6 +62,8 @@ Volume read_volume(const Query& row) {
   volume.request_id = row.text(20);
   volume.created_at = row.time(21);
   volume.updated_at = row.time(22);
+  volume.source_volid = row.text(23);
+  volume.attachment = attachment_from_json(row.text(24));
   return volume;
 }
 
@@ -48,7 +72,7 @@ void bind_volume(Query& query, const Volume& volume) {
              volume.backend, volume.host, volume.volume_type, volume.status, volume.status_reason, volume.size_gb,
              volume.image_id, volume.content_key, volume.source_volume_id, volume.availability_zone, volume.bootable,
              volume.counts_quota, to_json(volume.metadata), to_json(volume.image_metadata), volume.request_id,
-             volume.created_at, volume.updated_at);
+             volume.created_at, volume.updated_at, volume.source_volid, attachment_to_json(volume.attachment));
 }
 
 ImageVolume read_image_volume(const Query& row) {
@@ -83,6 +107,34 @@ VolumeType read_volume_type(const Query& row) {
 
 void bind_volume_type(Query& query, const VolumeType& type) {
   query.with(type.id, type.name, type.description, type.is_public, to_json(type.extra_specs));
+}
+
+Message read_message(const Query& row) {
+  return {.id = row.text(0),
+          .project_id = row.text(1),
+          .request_id = row.text(2),
+          .resource_type = row.text(3),
+          .resource_id = row.text(4),
+          .action_id = row.text(5),
+          .detail_id = row.text(6),
+          .text = row.text(7),
+          .created_at = row.time(8),
+          .expires_at = row.time(9)};
+}
+
+void bind_message(Query& query, const Message& message) {
+  query.with(message.id, message.project_id, message.request_id, message.resource_type, message.resource_id,
+             message.action_id, message.detail_id, message.text, message.created_at, message.expires_at);
+}
+
+std::string attachment_to_json(const std::optional<Attachment>& attachment) {
+  if (!attachment) return {};
+  return to_json({{"id", attachment->id},
+                  {"instance_id", attachment->instance_id},
+                  {"host_name", attachment->host_name},
+                  {"mountpoint", attachment->mountpoint},
+                  {"mode", attachment->mode},
+                  {"attached_at", std::to_string(attachment->attached_at.time_since_epoch().count())}});
 }
 
 std::string places(int count) {

@@ -137,6 +137,49 @@ CREATE TABLE volume_types (
   is_public INTEGER NOT NULL,
   extra_specs TEXT NOT NULL
 ) STRICT;
+)sql",
+                                                           R"sql(
+ALTER TABLE volumes ADD COLUMN source_volid TEXT NOT NULL DEFAULT '';
+ALTER TABLE volumes ADD COLUMN attachment TEXT NOT NULL DEFAULT '';
+
+CREATE TABLE messages (
+  id TEXT NOT NULL PRIMARY KEY,
+  project_id TEXT NOT NULL,
+  request_id TEXT NOT NULL,
+  resource_type TEXT NOT NULL,
+  resource_id TEXT NOT NULL,
+  action_id TEXT NOT NULL,
+  detail_id TEXT NOT NULL,
+  text TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX messages_by_time ON messages (created_at, id);
+CREATE INDEX messages_by_project ON messages (project_id, created_at, id);
+CREATE INDEX messages_to_expire ON messages (expires_at);
+
+CREATE TABLE quota_classes (
+  class TEXT NOT NULL,
+  resource TEXT NOT NULL,
+  hard_limit INTEGER NOT NULL,
+  PRIMARY KEY (class, resource)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX quota_classes_by_resource ON quota_classes (resource);
+
+CREATE TABLE volume_type_access (
+  type_id TEXT NOT NULL REFERENCES volume_types (id) ON DELETE CASCADE,
+  project_id TEXT NOT NULL,
+  PRIMARY KEY (type_id, project_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX volume_type_access_by_project ON volume_type_access (project_id);
+
+CREATE TABLE service_states (
+  host TEXT NOT NULL PRIMARY KEY,
+  disabled INTEGER NOT NULL,
+  disabled_reason TEXT NOT NULL,
+  frozen INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 )sql"};
 
 }  // namespace

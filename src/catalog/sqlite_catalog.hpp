@@ -27,6 +27,7 @@ class SqliteCatalog final : public Catalog {
   Result<std::vector<Volume>> list_volumes(const VolumeFilter& filter) override;
   Result<void> update_volume(const std::string& id, const VolumeUpdate& update) override;
   Result<void> resize_volume(const std::string& id, std::uint64_t new_size_gb) override;
+  Result<void> retype_volume(const std::string& id, const std::string& new_type) override;
   Result<void> remove_volume(const std::string& id) override;
   Result<std::vector<Volume>> unfinished_volumes() override;
   Result<void> add_fence(const std::string& volume_id, base::WallTime at) override;
@@ -46,12 +47,26 @@ class SqliteCatalog final : public Catalog {
   Result<void> set_quota(const std::string& project_id, const std::map<std::string, std::int64_t>& limits) override;
   Result<void> reset_quota(const std::string& project_id) override;
   Result<std::map<std::string, std::int64_t>> quota_defaults() override;
+  Result<std::map<std::string, std::int64_t>> quota_class(const std::string& name) override;
+  Result<void> set_quota_class(const std::string& name, const std::map<std::string, std::int64_t>& limits) override;
 
   Result<void> create_volume_type(const VolumeType& type) override;
   Result<std::vector<VolumeType>> list_volume_types() override;
   Result<std::optional<VolumeType>> find_volume_type(const std::string& id_or_name) override;
   Result<void> update_volume_type(const VolumeType& type) override;
   Result<void> remove_volume_type(const std::string& id) override;
+  Result<std::vector<std::string>> projects_of_type(const std::string& type_id) override;
+  Result<std::vector<std::string>> types_of_project(const std::string& project_id) override;
+  Result<void> add_type_access(const std::string& type_id, const std::string& project_id) override;
+  Result<void> remove_type_access(const std::string& type_id, const std::string& project_id) override;
+
+  Result<void> add_message(const Message& message) override;
+  Result<std::optional<Message>> find_message(const std::string& id) override;
+  Result<std::vector<Message>> list_messages(const std::optional<std::string>& project_id) override;
+  Result<void> remove_message(const std::string& id) override;
+
+  Result<std::map<std::string, ServiceState>> service_states() override;
+  Result<void> set_service_state(const std::string& host, const ServiceState& state) override;
 
   /// For tests: what was run so far, and how many transactions it took.
   std::vector<std::string> statements() const;

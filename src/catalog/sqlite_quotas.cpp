@@ -56,14 +56,45 @@ Result<void> SqliteCatalog::reset_quota(const std::string& project_id) {
 }
 
 Result<std::map<std::string, std::int64_t>> SqliteCatalog::quota_defaults() {
-  // A project that nobody is in has every default and no usage.
-  IMAGECACHE_TRY(const auto resources, quota(""));
-  std::map<std::string, std::int64_t> limits;
-  for (const auto& [resource, usage] : resources) {
-    const auto found = defaults_.find(resource);
-    limits[resource] = found == defaults_.end() ? -1 : found->second;
-  }
-  return limits;
+  return quota_class("default");
+}
+
+Result<std::map<std::string, std::int64_t>> SqliteCatalog::quota_class(const std::string& name) {
+  return readers_.run([&](Connection& connection) -> Result<std::map<std::string, std::int64_t>> {
+    const auto set = class_limits(connection, defaults_, name);
+    std::map<std::string, std::int64_t> limits;
+    // A project that nobody is in has every resource and no usage.
+    for (const auto& [resource, usage] : ProjectQuota(connection, defaults_, "").all()) {
+      const auto found = set.find(resource);
+      limits[resource] = found == set.end() ? -1 : found->second;
+    }
+    return limits;
+  });
+}
+
+Result<void> SqliteCatalog::set_quota_class(const std::string& name,
+                                            const std::map<std::string, std::int64_t>& limits) {
+  return writer_.run([&](Connection& connection) -> Result<void> {
+    for (const auto& [resource, limit] : limits) {
+      const bool of_type =
+          resource.starts_with("volumes_") || resource.starts_with("gigabytes_") || resource.starts_with("snapshots_");
+      if (!of_type && !common_resources().contains(resource))
+        return fail(Errc::invalid_argument, fmt::format("Quota '{}' is unknown: there is no such resource.", resource));
+      if (limit < -1 || limit > largest_size_gb) {
+        return fail(Errc::invalid_argument, fmt::format("Quota {} limit {} must be between -1 (unlimited) and {}.",
+                                                        resource, limit, largest_size_gb));
+      }
+    }
+    for (const auto& [resource, limit] : limits) {
+      connection
+          .query(
+              "INSERT INTO quota_classes (class, resource, hard_limit) VALUES (?1, ?2, ?3) "
+              "ON CONFLICT (class, resource) DO UPDATE SET hard_limit = excluded.hard_limit")
+          .with(name, resource, limit)
+          .run();
+    }
+    return {};
+  });
 }
 
 }  // namespace imagecache::catalog

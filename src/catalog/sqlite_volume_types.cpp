@@ -30,9 +30,10 @@ void rename(Connection& connection, const std::string& from, const std::string& 
       .with(from, to)
       .run();
   for (const std::string prefix : {"volumes_", "gigabytes_", "snapshots_"}) {
-    connection.query("UPDATE OR REPLACE quotas SET resource = ?2 WHERE resource = ?1")
-        .with(prefix + from, prefix + to)
-        .run();
+    for (const char* sql : {"UPDATE OR REPLACE quotas SET resource = ?2 WHERE resource = ?1",
+                            "UPDATE OR REPLACE quota_classes SET resource = ?2 WHERE resource = ?1"}) {
+      connection.query(sql).with(prefix + from, prefix + to).run();
+    }
   }
 }
 
@@ -96,8 +97,10 @@ Result<void> SqliteCatalog::remove_volume_type(const std::string& id) {
       }
     }
     connection.query("DELETE FROM volume_types WHERE id = ?1").with(id).run();
-    for (const auto& resource : resources_of_type(name))
+    for (const auto& resource : resources_of_type(name)) {
       connection.query("DELETE FROM quotas WHERE resource = ?1").with(resource).run();
+      connection.query("DELETE FROM quota_classes WHERE resource = ?1").with(resource).run();
+    }
     return {};
   });
 }

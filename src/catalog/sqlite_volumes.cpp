@@ -69,7 +69,7 @@ Result<void> SqliteCatalog::create_volume(const Volume& volume) {
   IMAGECACHE_CHECK(check_size(volume.size_gb));
   Volume row = volume;
   if (row.created_at == base::WallTime{}) row.created_at = clock_.now();
-  static const std::string insert = fmt::format("INSERT INTO volumes ({}) VALUES ({})", volume_columns, places(23));
+  static const std::string insert = fmt::format("INSERT INTO volumes ({}) VALUES ({})", volume_columns, places(25));
   return writer_.run([&](Connection& connection) -> Result<void> {
     {
       auto fence = connection.query("SELECT 1 FROM fences WHERE volume_id = ?1");
@@ -142,6 +142,7 @@ Result<void> SqliteCatalog::update_volume(const std::string& id, const VolumeUpd
   set("display_description", update.display_description);
   if (update.metadata) set("metadata", to_json(*update.metadata));
   if (update.image_metadata) set("image_metadata", to_json(*update.image_metadata));
+  if (update.attach || update.detach) set("attachment", attachment_to_json(update.attach));
   if (update.bootable) sets += fmt::format(", bootable = {}", *update.bootable ? 1 : 0);
   const auto sql = fmt::format("UPDATE volumes SET {} WHERE id = ?1", sets);
 
@@ -170,6 +171,32 @@ Result<void> SqliteCatalog::resize_volume(const std::string& id, std::uint64_t n
     }
     connection.query("UPDATE volumes SET size_gb = ?2, updated_at = ?3 WHERE id = ?1")
         .with(id, new_size_gb, clock_.now())
+        .run();
+    return {};
+  });
+}
+
+Result<void> SqliteCatalog::retype_volume(const std::string& id, const std::string& new_type) {
+  return writer_.run([&](Connection& connection) -> Result<void> {
+    {
+      auto row =
+          connection.query("SELECT size_gb, counts_quota, project_id, volume_type, status FROM volumes WHERE id = ?1");
+      if (!row.with(id).step()) return no_volume(id);
+      const auto status = row.text(4);
+      if ((status != "available" && status != "in-use") || row.text(3) == new_type) {
+        return fail(
+            Errc::conflict,
+            "Retype needs volume to be in available or in-use state, not be part of an active migration or a "
+            "consistency group, requested type has to be different that the one from the volume, and for in-use "
+            "volumes front-end qos specs cannot change.");
+      }
+      if (row.boolean(1)) {
+        const ProjectQuota quota(connection, defaults_, row.text(2));
+        IMAGECACHE_CHECK(quota.check_retype(new_type, row.natural(0)));
+      }
+    }
+    connection.query("UPDATE volumes SET volume_type = ?2, updated_at = ?3 WHERE id = ?1")
+        .with(id, new_type, clock_.now())
         .run();
     return {};
   });
@@ -204,7 +231,7 @@ Result<void> SqliteCatalog::drop_fences_before(base::WallTime time) {
 Result<std::vector<Volume>> SqliteCatalog::unfinished_volumes() {
   static const std::string select = fmt::format(
       "SELECT {} FROM volumes INDEXED BY volumes_by_status WHERE status <> 'available' "
-      "AND status IN ('creating', 'downloading', 'extending', 'deleting')",
+      "AND status IN ('creating', 'downloading', 'extending', 'deleting', 'uploading')",
       volume_columns);
   return readers_.run([&](Connection& connection) -> Result<std::vector<Volume>> {
     auto rows = connection.query(select);

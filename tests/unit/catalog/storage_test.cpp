@@ -39,6 +39,26 @@ TEST_F(Storage, EverythingIsThereAfterReopening) {
   EXPECT_EQ(catalog_->image_volume_totals("fast").value().size_gb, 2U);
 }
 
+TEST_F(Storage, AFileOfTheFirstVersionIsBroughtUpToDateAndKeepsItsRows) {
+  add(volume(1));
+  catalog_.reset();
+  {
+    SQLite::Database old(path_, SQLite::OPEN_READWRITE);
+    old.exec(R"sql(
+      ALTER TABLE volumes DROP COLUMN source_volid; ALTER TABLE volumes DROP COLUMN attachment;
+      DROP TABLE messages; DROP TABLE quota_classes; DROP TABLE volume_type_access; DROP TABLE service_states;
+      PRAGMA user_version=1)sql");
+  }
+  reopen();
+  const auto found = catalog_->find_volume(id(1)).value();
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->source_volid, "");
+  EXPECT_FALSE(found->attachment);
+  EXPECT_OK(catalog_->add_message({.id = "m1", .project_id = "p"}));
+  EXPECT_OK(catalog_->set_quota_class("default", {{"volumes", 5}}));
+  EXPECT_EQ(SQLite::Database(path_).execAndGet("PRAGMA user_version").getInt(), schema_version);
+}
+
 TEST_F(Storage, WhatWasAnsweredSurvivesAKill) {
   // The files as a killed process leaves them, at every step: nothing was closed, the log was not carried over.
   for (unsigned n = 0; n < 20; ++n) {
@@ -266,7 +286,7 @@ TEST_F(Storage, NoStatementScansATableThatGrows) {
     fill.exec(R"sql(PRAGMA foreign_keys=ON; BEGIN;
       WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 19999)
       INSERT INTO volumes SELECT NULL, printf('00000000-0000-4000-8000-%012d', i), 'v', 'p' || (i % 10), 'u', 'd' || i, '',
-        'b' || (i % 3), 'h', 'gold', iif(i % 100, 'available', 'error'), '', 1, '', '', '', '', 0, 1, '{}', '{}', '', i, 0 FROM n;
+        'b' || (i % 3), 'h', 'gold', iif(i % 100, 'available', 'error'), '', 1, '', '', '', '', 0, 1, '{}', '{}', '', i, 0, '', '' FROM n;
       INSERT INTO image_volumes SELECT id, backend, 'k' || id, '', '', '', 'ready', 1, 1, 0, 0, 0, created_at, 0 FROM volumes;
       COMMIT)sql");
   }
@@ -298,6 +318,22 @@ TEST_F(Storage, NoStatementScansATableThatGrows) {
   ASSERT_OK(catalog_->set_quota("p1", {{"volumes", -1}}));
   ASSERT_OK(catalog_->reset_quota("p1"));
   EXPECT_EQ(code_of(catalog_->remove_volume_type("t1")), Errc::conflict);
+  ASSERT_OK(catalog_->set_quota_class("default", {{"volumes", 5}}));
+  ASSERT_OK(catalog_->quota_defaults());
+  ASSERT_OK(catalog_->add_type_access("t1", "p1"));
+  ASSERT_OK(catalog_->projects_of_type("t1"));
+  ASSERT_OK(catalog_->types_of_project("p1"));
+  ASSERT_OK(catalog_->remove_type_access("t1", "p1"));
+  ASSERT_OK(catalog_->update_volume_type({.id = "t1", .name = "silver"}));
+  ASSERT_OK(catalog_->create_volume_type({.id = "t2", .name = "iron"}));
+  ASSERT_OK(catalog_->retype_volume(id(5), "iron"));
+  ASSERT_OK(catalog_->add_message({.id = "m1", .project_id = "p1", .created_at = clock_.now()}));
+  ASSERT_OK(catalog_->find_message("m1"));
+  ASSERT_OK(catalog_->list_messages("p1"));
+  ASSERT_OK(catalog_->list_messages(std::nullopt));
+  ASSERT_OK(catalog_->remove_message("m1"));
+  ASSERT_OK(catalog_->set_service_state("h@b", {}));
+  ASSERT_OK(catalog_->service_states());
 
   std::set<std::string> checked;
   SQLite::Database database(path_);
@@ -306,8 +342,8 @@ TEST_F(Storage, NoStatementScansATableThatGrows) {
     SQLite::Statement plan(database, "EXPLAIN QUERY PLAN " + sql);
     while (plan.executeStep()) {
       const auto step = plan.getColumn(3).getString();
-      // Types are a handful, and all of them are wanted.
-      if (step.starts_with("SCAN volume_types")) continue;
+      // Types and services are a handful, and all of them are wanted.
+      if (step.starts_with("SCAN volume_types") || step.starts_with("SCAN service_states")) continue;
       EXPECT_THAT(step, ::testing::Not(::testing::StartsWith("SCAN"))) << sql;
       EXPECT_THAT(step, ::testing::Not(HasSubstr("TEMP B-TREE"))) << sql;
     }
