@@ -17,6 +17,7 @@
 #include "base/direct_writer.hpp"
 #include "base/text.hpp"
 #include "base/try.hpp"
+#include "base/volume_file.hpp"
 
 namespace imagecache::backends {
 
@@ -263,6 +264,11 @@ Result<void> FileDriver::delete_volume(const VolumeId& volume) {
   base::crash_point("delete.unlinked");
   // Also if it was absent: whoever unlinked it may have been stopped before this line.
   return base::sync_file(directory_.get(), options_.directory.native());
+}
+
+Result<std::unique_ptr<VolumeReader>> FileDriver::read_volume(const VolumeId& volume) {
+  IMAGECACHE_TRY(base::Fd fd, open_volume(volume, O_RDONLY));
+  return base::read_volume_file(std::move(fd), volume.name, true);
 }
 
 Result<ConnectionInfo> FileDriver::initialize_connection(const VolumeId& volume) {

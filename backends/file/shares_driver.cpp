@@ -175,6 +175,12 @@ Result<ConnectionInfo> SharesDriver::initialize_connection(const VolumeId& volum
   return connection;
 }
 
+Result<std::unique_ptr<VolumeReader>> SharesDriver::read_volume(const VolumeId& volume) {
+  // With snapshots of Cinder's the volume's bytes are in another file, in another format.
+  IMAGECACHE_TRY(const Found found, find_without_snapshots(volume, "read"));
+  return found.on.files->read_volume(volume);
+}
+
 Result<ModelUpdate> SharesDriver::model_update(const VolumeId& volume) {
   IMAGECACHE_TRY(const Found found, find(volume));
   return ModelUpdate{.provider_location = found.on.share->address().address, .format = "raw"};

@@ -63,6 +63,12 @@ class MemoryDriver::Content {
     return {};
   }
 
+  /// The first byte from `offset` on that was ever written, or `end`.
+  std::uint64_t next_data(std::uint64_t offset, std::uint64_t end) const {
+    const auto chunk = chunks_.lower_bound(offset / chunk_bytes);
+    return chunk == chunks_.end() ? end : std::min(end, std::max(offset, chunk->first * chunk_bytes));
+  }
+
   /// Copies what is there over `data`, which the caller has zeroed.
   void read(std::uint64_t offset, std::span<std::byte> data) const {
     while (!data.empty()) {
@@ -175,6 +181,31 @@ Result<ConnectionInfo> MemoryDriver::initialize_connection(const VolumeId& volum
   const std::scoped_lock lock(mutex_);
   if (!volumes_.contains(volume)) return fail(Errc::not_found, volume.name + ": no such volume");
   return fail(Errc::unsupported, volume.name + ": a volume in memory cannot be attached; use another volume_driver");
+}
+
+/// Holds the content as it was when it was opened.
+class MemoryDriver::Reader final : public VolumeReader {
+ public:
+  explicit Reader(Volume volume) : volume_(std::move(volume)) {}
+  std::uint64_t size_bytes() const override { return volume_.size_bytes; }
+  Result<std::uint64_t> next_data(std::uint64_t offset_bytes) override {
+    return volume_.content ? volume_.content->next_data(offset_bytes, volume_.size_bytes) : volume_.size_bytes;
+  }
+  Result<void> read(std::uint64_t offset_bytes, std::span<std::byte> into) override {
+    std::memset(into.data(), 0, into.size());
+    if (volume_.content) volume_.content->read(offset_bytes, into);
+    return {};
+  }
+
+ private:
+  const Volume volume_;
+};
+
+Result<std::unique_ptr<VolumeReader>> MemoryDriver::read_volume(const VolumeId& volume) {
+  const std::scoped_lock lock(mutex_);
+  const auto found = volumes_.find(volume);
+  if (found == volumes_.end()) return fail(Errc::not_found, volume.name + ": no such volume");
+  return std::make_unique<Reader>(found->second);
 }
 
 Result<std::size_t> MemoryDriver::read(const VolumeId& volume, std::uint64_t offset_bytes,

@@ -36,6 +36,7 @@ class MemoryDriver final : public Driver {
   Result<void> extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) override;
   Result<void> delete_volume(const VolumeId& volume) override;
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
+  Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) override;
 
   /// Fills `data` with the volume's bytes from `offset_bytes` on; returns how many there were before its end. Nothing
   /// else can look into a memory volume.
@@ -48,6 +49,7 @@ class MemoryDriver final : public Driver {
     std::shared_ptr<const Content> content;  // shared by a volume and its clones, whoever lives longest; null: all zero
   };
   class Capacity;
+  class Reader;
 
   Result<void> add(const VolumeId& name, Volume volume);
 

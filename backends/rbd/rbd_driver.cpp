@@ -395,6 +395,50 @@ std::size_t RbdDriver::trashed() const {
   return trash_.size();
 }
 
+namespace {
+
+class RbdReader final : public VolumeReader {
+ public:
+  RbdReader(Cluster& cluster, std::shared_ptr<Connection> connection, std::string name)
+      : cluster_(cluster), connection_(std::move(connection)), name_(std::move(name)) {}
+
+  Result<void> open() {
+    IMAGECACHE_CHECK(cluster_.open_read_only(connection_, name_, image_));
+    IMAGECACHE_TRY(size_bytes_, cluster_.size_bytes(connection_, name_, image_));
+    return {};
+  }
+  std::uint64_t size_bytes() const override { return size_bytes_; }
+  Result<void> read(std::uint64_t offset_bytes, std::span<std::byte> into) override {
+    while (!into.empty()) {
+      ceph::bufferlist bytes;
+      const ssize_t got = image_.read(offset_bytes, into.size(), bytes);
+      if (got < 0) return cluster_.failed(name_ + ": cannot read", static_cast<int>(got), connection_);
+      if (got == 0) return fail(Errc::corrupt, name_ + ": became shorter while it was read");
+      const auto count = std::min(static_cast<std::size_t>(got), into.size());
+      bytes.begin().copy(static_cast<unsigned>(count), reinterpret_cast<char*>(into.data()));
+      offset_bytes += count;
+      into = into.subspan(count);
+    }
+    return {};
+  }
+
+ private:
+  Cluster& cluster_;
+  const std::shared_ptr<Connection> connection_;
+  const std::string name_;
+  librbd::Image image_;  // closed before the connection goes
+  std::uint64_t size_bytes_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<VolumeReader>> RbdDriver::read_volume(const VolumeId& volume) {
+  IMAGECACHE_TRY(auto connection, cluster_.get());
+  auto reader = std::make_unique<RbdReader>(cluster_, std::move(connection), volume.name);
+  IMAGECACHE_CHECK(reader->open());
+  return reader;
+}
+
 Result<ConnectionInfo> RbdDriver::initialize_connection(const VolumeId& volume) {
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::Image image;

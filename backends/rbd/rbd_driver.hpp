@@ -39,6 +39,7 @@ class RbdDriver final : public Driver {
   /// Removes from the trash what has no clones any more: Cinder deletes clones too. Gives sources a snapshot of each
   /// size that is asked for again and again, so that its clones need not grow.
   Result<void> maintain() override;
+  Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) override;
 
   /// By which a cluster's operator (or a test) shuts this client out: "ceph osd blocklist add ADDRESS".
   Result<std::string> client_address() { return cluster_.client_address(); }

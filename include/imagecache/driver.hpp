@@ -72,6 +72,12 @@ class Driver {
   /// nothing to do it costs nothing.
   virtual Result<void> maintain() { return {}; }
 
+  /// Opens a volume to be read while others may use it. Errc::not_found. A driver without it (Errc::unsupported) can
+  /// make no volume from another and no image from a volume.
+  virtual Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) {
+    return fail(Errc::unsupported, volume.name + ": this driver cannot read volumes");
+  }
+
   /// What the driver hook's answer tells Cinder of a finished volume. Called only with
   /// Capabilities::has_model_update.
   virtual Result<ModelUpdate> model_update(const VolumeId& volume) {

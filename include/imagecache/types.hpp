@@ -86,4 +86,22 @@ class ImageFile {
   virtual std::optional<int> raw_fd() const { return std::nullopt; }
 };
 
+/// A volume's bytes, to be copied: into another volume, or into an image. It may be in use meanwhile; what is written
+/// then may or may not be seen. One thread at a time.
+class VolumeReader {
+ public:
+  virtual ~VolumeReader() = default;
+
+  virtual std::uint64_t size_bytes() const = 0;
+
+  /// Where from `offset_bytes` on there may be something other than zeroes; size_bytes() if nowhere.
+  virtual Result<std::uint64_t> next_data(std::uint64_t offset_bytes) { return offset_bytes; }
+
+  /// Fills `into`, all of which is inside the volume.
+  virtual Result<void> read(std::uint64_t offset_bytes, std::span<std::byte> into) = 0;
+
+  /// As ImageFile::raw_fd().
+  virtual std::optional<int> raw_fd() const { return std::nullopt; }
+};
+
 }  // namespace imagecache

@@ -291,6 +291,34 @@ TEST_P(DriverContract, ADeletedNameCanBeUsedAgainAndHoldsNothingOld) {
   expect_content(one_, nullptr, 2 * mib);
 }
 
+TEST_P(DriverContract, AVolumeThatCanBeReadIsReadWhole) {
+  const RandomImage image({.virtual_size_bytes = 5 * mib + 4096});
+  ASSERT_OK(driver().create_volume(one_, 8 * mib));
+  ASSERT_OK(driver().copy_image_to_volume(image, one_, {}));
+  auto reader = driver().read_volume(one_);
+  if (!reader) {
+    EXPECT_EQ(reader.error().code, Errc::unsupported) << reader.error().message;
+    return;
+  }
+  EXPECT_EQ((*reader)->size_bytes(), 8 * mib);
+  std::vector<std::byte> found(8 * mib), wanted(8 * mib);
+  // What is passed over as holes reads as zeroes.
+  for (std::uint64_t at = 0; at < found.size();) {
+    const auto data = (*reader)->next_data(at);
+    ASSERT_TRUE(data) << data.error().message;
+    ASSERT_GE(*data, at);
+    if (*data >= found.size()) break;
+    at = *data;
+    const std::size_t part = std::min<std::uint64_t>(mib / 2, found.size() - at);
+    ASSERT_OK((*reader)->read(at, std::span(found).subspan(at, part)));
+    at += part;
+  }
+  image.expected(0, wanted);
+  EXPECT_EQ(std::memcmp(found.data(), wanted.data(), found.size()), 0);
+  reader->reset();
+  EXPECT_FAILS(Errc::not_found, driver().read_volume(two_));
+}
+
 TEST_P(DriverContract, NothingIsToBeConnectedToWhereNoVolumeIs) {
   EXPECT_FAILS(Errc::not_found, driver().initialize_connection(one_));
 }

@@ -115,6 +115,9 @@ Result<void> FaultDriver::delete_volume(const VolumeId& volume) {
 Result<ConnectionInfo> FaultDriver::initialize_connection(const VolumeId& volume) {
   return around(Op::connect, [&] { return inner_->initialize_connection(volume); });
 }
+Result<std::unique_ptr<VolumeReader>> FaultDriver::read_volume(const VolumeId& volume) {
+  return around(Op::read, [&] { return inner_->read_volume(volume); });
+}
 Result<ModelUpdate> FaultDriver::model_update(const VolumeId& volume) {
   return inner_->model_update(volume);
 }

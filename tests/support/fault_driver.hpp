@@ -17,8 +17,8 @@ namespace imagecache::test {
 
 class FaultDriver final : public Driver {
  public:
-  enum class Op { setup, stats, list, create, copy, seal, clone, extend, remove, connect, maintain };
-  static constexpr std::size_t op_count = 11;
+  enum class Op { setup, stats, list, create, copy, seal, clone, extend, remove, connect, maintain, read };
+  static constexpr std::size_t op_count = 12;
   /// Whether a failing call reaches the driver inside: `after` is the backend that did it and then lost its answer.
   enum class When { before, after };
 
@@ -55,6 +55,7 @@ class FaultDriver final : public Driver {
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
   Result<ModelUpdate> model_update(const VolumeId& volume) override;
   Result<void> maintain() override;
+  Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) override;
 
  private:
   struct Fault {
