@@ -143,4 +143,8 @@ bool ImageCache::is_cached(const std::string& image_id) const {
   return impl_->is_cached(image_id);
 }
 
+origin::Origin& ImageCache::origin() {
+  return impl_->origin;
+}
+
 }  // namespace imagecache::image_cache

@@ -137,6 +137,9 @@ class ImageCache {
   /// fill.
   ImageCache(Options options, origin::Origin& origin, base::BlockingPool& pool, base::BlockingPool& fill_pool,
              base::BlockingPool& digest_pool, const base::Clock& clock, events::Counters& counters);
+
+  /// Where its images come from: for those who make images there.
+  origin::Origin& origin();
   ~ImageCache();
 
   /// Blocks. Makes the directories, opens cache.db, drops rows without file, adopts files without row (they are

@@ -168,6 +168,25 @@ struct CurlClient::Transfer {
     return true;
   }
 
+  /// libcurl asks for more of our body.
+  std::size_t next_of_body(std::span<std::byte> into) {
+    if (stop.stop_requested()) {
+      refuse({Errc::cancelled, "stopped"});
+      return CURL_READFUNC_ABORT;
+    }
+    auto got = get.source(into);
+    if (!got) {
+      refuse(std::move(got).error());
+      return CURL_READFUNC_ABORT;
+    }
+    // What has been taken of us has moved; and what it took to come is not the far side's slowness.
+    speed.restart();
+    return *got;
+  }
+
+  static std::size_t on_read(char* data, std::size_t size, std::size_t count, void* self) noexcept {
+    return static_cast<Transfer*>(self)->next_of_body(std::as_writable_bytes(std::span(data, size * count)));
+  }
   static std::size_t on_header(char* data, std::size_t size, std::size_t count, void* self) noexcept {
     return static_cast<Transfer*>(self)->header_line({data, size * count}) ? size * count : 0;
   }
@@ -294,6 +313,15 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Transfer::on_body);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer.error_text.data());
+
+  if (get.source) {
+    curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, receive_buffer_bytes);
+    curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(get.source_bytes));
+    curl_easy_setopt(easy, CURLOPT_READFUNCTION, &Transfer::on_read);
+    curl_easy_setopt(easy, CURLOPT_READDATA, &transfer);
+  }
+  if (get.method != "GET") curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, get.method.c_str());
 
   curl_multi_add_handle(multi, easy);
   CURLcode code = CURLE_OK;

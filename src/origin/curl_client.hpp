@@ -1,4 +1,4 @@
-// HTTP GETs over libcurl: connections that are kept, waits that end, and a stop that is heeded at once. The room's
+// HTTP over libcurl: connections that are kept, waits that end, and a stop that is heeded at once. The room's
 // one place that speaks libcurl; private to it.
 //
 // Blocks; any thread. Each call has a connection of its own for its time, taken from one of two pools of limited size:
@@ -33,6 +33,10 @@ struct HttpHead {
 
 struct HttpGet {
   std::string url;
+  std::string method = "GET";
+  /// The request's body, so many bytes of it; asked for on the caller's thread. Without, there is none.
+  std::function<Result<std::size_t>(std::span<std::byte> into)> source{};
+  std::uint64_t source_bytes = 0;
   std::vector<std::string> headers;                  ///< "Name: value"
   std::optional<std::chrono::milliseconds> timeout;  ///< of the whole exchange; without, the low-speed limit ends it
   bool long_lived = false;                           ///< a stream, not a question

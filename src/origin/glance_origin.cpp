@@ -15,6 +15,8 @@
 #include "base/text.hpp"
 #include "base/try.hpp"
 #include "origin/curl_client.hpp"
+#include "origin/glance_http.hpp"
+#include "origin/glance_uploads.hpp"
 #include "origin/image_json.hpp"
 #include "origin/origin.hpp"
 
@@ -30,63 +32,6 @@ constexpr int max_pauses_of_retry_after = 8;
 
 bool is_redirect(long status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
-}
-
-bool is_html(const HttpHead& head) {
-  return base::to_lower(head.header("content-type")).starts_with("text/html");
-}
-
-/// What Glance says in an error's JSON, or in its HTML page behind the heading: without tags, on one line.
-std::string reason_in(std::string_view html) {
-  const auto json = nlohmann::json::parse(html, nullptr, false);
-  const bool has_message = json.is_object() && json.contains("message") && json["message"].is_string();
-  const auto message = has_message ? json["message"].get<std::string>() : std::string();
-  if (has_message) html = message;
-  if (const auto heading = html.find("</h1>"); heading != std::string_view::npos) html.remove_prefix(heading);
-  std::string text;
-  bool tag = false;
-  for (const char c : html) {
-    if (c == '<') tag = true;
-    const bool blank = tag || static_cast<unsigned char>(c) <= ' ';
-    if (!blank && text.size() < 200) text += c;
-    if (blank && !text.empty() && text.back() != ' ') text += ' ';
-    if (c == '>') tag = false;
-  }
-  return std::string(base::trim(text));
-}
-
-HttpFailure failure_of(const HttpHead& head, std::string_view body) {
-  const auto say = [&](Errc code, std::string_view what, Retry retry = Retry::no) {
-    const std::string reason = reason_in(body);
-    const auto wait = base::parse_unsigned(head.header("retry-after")).value_or(0);
-    return HttpFailure{
-        .error = {code, fmt::format("answered {} ({}){}{}", head.status, what, reason.empty() ? "" : ": ", reason)},
-        .retry = retry,
-        .retry_after = std::chrono::seconds(std::min<std::uint64_t>(wait, 3600))};
-  };
-  switch (head.status) {
-    case 400:
-      return say(Errc::invalid_argument, "bad request");
-    case 401:
-      return say(Errc::unauthenticated, "the token is not accepted");
-    case 403:
-      return say(Errc::forbidden, "not allowed");
-    case 404:
-    case 410:
-      return say(Errc::not_found, "no such image for this caller");
-    case 409:
-      return say(Errc::conflict, "conflict");
-    case 408:
-    case 429:
-      return say(Errc::unavailable, "try later", Retry::yes);
-    case 502:
-    case 503:
-      return say(Errc::unavailable, "unavailable", Retry::yes);
-    case 504:
-      return say(Errc::timeout, "a gateway's deadline passed", Retry::yes);
-    default:
-      return say(Errc::unavailable, head.status >= 500 ? "server error" : "makes no sense here", Retry::other_url);
-  }
 }
 
 HttpFailure nonsense(std::string message, Retry retry = Retry::other_url) {
@@ -163,7 +108,8 @@ class GlanceOrigin final : public Origin {
                  .insecure = options_.insecure,
                  .ca_file = options_.ca_file,
                  .cert_file = options_.cert_file,
-                 .key_file = options_.key_file}) {}
+                 .key_file = options_.key_file}),
+        uploads_(options_, client_) {}
 
   Result<ImageInfo> describe(const std::string& image_id, const base::RequestContext& context,
                              std::stop_token stop) override;
@@ -171,6 +117,18 @@ class GlanceOrigin final : public Origin {
                                   std::stop_token stop) override;
   Result<void> stream(const std::string& image_id, const StreamFrom& from, const base::RequestContext& context,
                       const StreamBegin& begin, const ByteSink& sink, std::stop_token stop) override;
+
+  Result<ImageInfo> create_image(const NewImage& image, const base::RequestContext& context,
+                                 std::stop_token stop) override {
+    return uploads_.create_image(image, context, stop);
+  }
+  Result<void> upload(const std::string& image_id, std::uint64_t size_bytes, const ByteSource& source,
+                      const base::RequestContext& context, std::stop_token stop) override {
+    return uploads_.upload(image_id, size_bytes, source, context, stop);
+  }
+  Result<void> delete_image(const std::string& image_id, const base::RequestContext& context) override {
+    return uploads_.delete_image(image_id, context);
+  }
 
   std::string name() const override {
     std::string names;
@@ -192,7 +150,6 @@ class GlanceOrigin final : public Origin {
     ByteSink on_data;
   };
 
-  Result<std::vector<std::string>> headers_for(const base::RequestContext& context, std::string accept) const;
   Result<void> with_retries(const std::string& image_id, const base::RequestContext& context,
                             std::optional<Clock::time_point> deadline, const std::stop_token& stop,
                             const Attempt& attempt);
@@ -206,25 +163,11 @@ class GlanceOrigin final : public Origin {
 
   const GlanceOptions options_;
   CurlClient client_;
+  GlanceUploads uploads_;
   std::atomic<std::size_t> turn_ = 0;
   mutable std::mutex mutex_;
   std::set<std::string> refuses_ranges_;  // protected by mutex_; base URLs, for the life of the process
 };
-
-Result<std::vector<std::string>> GlanceOrigin::headers_for(const base::RequestContext& context,
-                                                           std::string accept) const {
-  std::vector<std::string> headers = {"Accept: " + std::move(accept)};
-  if (!context.auth_token.empty()) {
-    const auto bad = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
-    if (std::ranges::any_of(context.auth_token, bad)) {
-      return fail(Errc::unauthenticated, "the token has characters that no token has");
-    }
-    headers.push_back("X-Auth-Token: " + context.auth_token);
-  }
-  const auto& id = context.global_request_id.empty() ? context.request_id : context.global_request_id;
-  if (base::is_request_id(id)) headers.push_back("X-OpenStack-Request-ID: " + id);
-  return headers;
-}
 
 Result<void> GlanceOrigin::with_retries(const std::string& image_id, const base::RequestContext& context,
                                         std::optional<Clock::time_point> deadline, const std::stop_token& stop,
@@ -306,7 +249,7 @@ HttpResult<void> GlanceOrigin::ask(Exchange exchange, const std::stop_token& sto
 Result<ImageInfo> GlanceOrigin::describe(const std::string& image_id, const base::RequestContext& context,
                                          std::stop_token stop) {
   if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
-  IMAGECACHE_TRY(const auto headers, headers_for(context, "application/json"));
+  IMAGECACHE_TRY(const auto headers, glance_headers(context, "application/json"));
   const auto deadline = Clock::now() + options_.describe_timeout;
   ImageInfo info;
   IMAGECACHE_CHECK(
@@ -355,7 +298,7 @@ Result<ImageInfo> GlanceOrigin::describe(const std::string& image_id, const base
 Result<void> GlanceOrigin::authorize_download(const std::string& image_id, const base::RequestContext& context,
                                               std::stop_token stop) {
   if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
-  IMAGECACHE_TRY(const auto headers, headers_for(context, "*/*"));
+  IMAGECACHE_TRY(const auto headers, glance_headers(context, "*/*"));
   const auto deadline = Clock::now() + options_.describe_timeout;
   return with_retries(image_id, context, deadline, stop, [&](const std::string& base_url) -> HttpResult<void> {
     const std::string url = base_url + "/v2/images/" + image_id + "/file";
@@ -480,7 +423,7 @@ Result<void> GlanceOrigin::stream(const std::string& image_id, const StreamFrom&
   if (!from.if_range.empty() && !is_strong_etag(from.if_range)) {
     return fail(Errc::invalid_argument, "image " + image_id + ": if_range is no etag that a stream began with");
   }
-  IMAGECACHE_TRY(auto headers, headers_for(context, "*/*"));
+  IMAGECACHE_TRY(auto headers, glance_headers(context, "*/*"));
   std::optional<Error> of_the_caller;  // begin's or sink's: returned without a word of ours
   const StreamBegin our_begin = [&](const StreamStart& start) {
     auto taken = begin(start);

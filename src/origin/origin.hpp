@@ -74,6 +74,21 @@ struct StreamStart {
 /// Called once, before the first byte and after the answer's head is known to be good.
 using StreamBegin = std::function<Result<void>(const StreamStart& start)>;
 
+/// An image to be made at the origin.
+struct NewImage {
+  std::string name;
+  std::string disk_format;
+  std::string container_format;
+  std::string visibility;            ///< empty: the origin's default
+  std::optional<bool> is_protected;  ///< absent: the origin's default
+  std::uint64_t min_disk_gb = 0;
+  std::uint64_t min_ram_mb = 0;
+  std::map<std::string, std::string> properties;
+};
+
+/// Fills `into` with the next bytes and says how many; 0 at the end.
+using ByteSource = std::function<Result<std::size_t>(std::span<std::byte> into)>;
+
 class Origin {
  public:
   virtual ~Origin() = default;
@@ -102,6 +117,18 @@ class Origin {
   /// what has been written.
   virtual Result<void> stream(const std::string& image_id, const StreamFrom& from, const base::RequestContext& context,
                               const StreamBegin& begin, const ByteSink& sink, std::stop_token stop) = 0;
+
+  // Making images. With the context's token; Errc::unsupported where images cannot be made.
+
+  /// Its record, without bytes yet ("queued"). Errors as describe()'s, and Errc::invalid_argument, conflict,
+  /// quota_exceeded with the origin's own words.
+  virtual Result<ImageInfo> create_image(const NewImage& image, const base::RequestContext& context,
+                                         std::stop_token stop = {});
+  /// All of its bytes. Once success is told the image is active, or the origin is making it so.
+  virtual Result<void> upload(const std::string& image_id, std::uint64_t size_bytes, const ByteSource& source,
+                              const base::RequestContext& context, std::stop_token stop);
+  /// One that is not there is a success.
+  virtual Result<void> delete_image(const std::string& image_id, const base::RequestContext& context);
 
   /// For people: "http://127.0.0.1:9292", "file:///srv/images".
   virtual std::string name() const = 0;

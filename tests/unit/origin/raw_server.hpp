@@ -51,6 +51,11 @@ class RawServer {
     const std::lock_guard lock(mutex_);
     return heads_;
   }
+  /// Of each request, "" where it had none.
+  std::vector<std::string> bodies() const {
+    const std::lock_guard lock(mutex_);
+    return bodies_;
+  }
   /// Until all clients have gone; false after 20 s, which only a failing test meets.
   bool wait_no_open_connection(unsigned but = 0) {
     std::unique_lock lock(mutex_);
@@ -99,10 +104,23 @@ class RawServer {
       }
       const std::string head = text.substr(0, end + 2);
       text.erase(0, end + 4);
+      if (head.find("Expect: 100-continue") != std::string::npos) send_all(fd, "HTTP/1.1 100 Continue\r\n\r\n");
+      std::size_t body_bytes = 0;
+      if (const auto length = head.find("Content-Length: "); length != std::string::npos)
+        body_bytes = std::stoul(head.substr(length + 16));
+      while (text.size() < body_bytes) {
+        char buffer[65536];
+        if (!wait_readable(fd, stop)) return;
+        const auto n = ::recv(fd, buffer, sizeof(buffer), 0);
+        if (n <= 0) return;
+        text.append(buffer, static_cast<std::size_t>(n));
+      }
       {
         const std::lock_guard lock(mutex_);
         heads_.push_back(head);
+        bodies_.push_back(text.substr(0, body_bytes));
       }
+      text.erase(0, body_bytes);
       std::string reply = script_(head);
       const bool close = reply.starts_with("close:");
       const bool flood = reply.starts_with("flood:");
@@ -133,6 +151,7 @@ class RawServer {
   std::condition_variable changed_;
   unsigned open_ = 0;                             // protected by mutex_
   std::vector<std::string> heads_;                // protected by mutex_
+  std::vector<std::string> bodies_;               // protected by mutex_
   std::vector<std::jthread> connection_threads_;  // of the acceptor's thread alone, until it has ended
   std::jthread acceptor_;
 };
