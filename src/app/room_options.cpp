@@ -111,6 +111,7 @@ volume_cache::Options volume_cache_options(const config::Config& config) {
   options.max_conversions = small(config, own, "max_conversions");
   options.create_timeout = ms(config, "create_timeout");
   options.flush_interval = ms(config, "hit_flush_interval");
+  options.message_ttl = config.get_seconds(common, "message_ttl");
   options.conversion_disabled = config.get_bool(common, "image_conversion_disable");
   options.inspect.vmdk_allowed_types = config.get_list(common, "vmdk_allowed_types");
   options.inspect.max_virtual_size_bytes = config.get_unsigned(own, "max_virtual_size");
@@ -178,6 +179,20 @@ api::Options api_options(const config::Config& config) {
   return options;
 }
 
+namespace {
+
+/// What Cinder's drivers report as storage_protocol, with their older names behind it.
+std::vector<std::string> storage_protocols(std::string_view driver_name) {
+  if (driver_name.contains("rbd") || driver_name.contains("Rbd") || driver_name.contains("RBD")) return {"ceph"};
+  if (driver_name.contains("lvm") || driver_name.contains("LVM")) return {"iSCSI", "iscsi"};
+  if (driver_name.contains("nfs")) return {"nfs"};
+  // The files are such as Cinder's NFS driver makes.
+  if (driver_name == "file") return {"file", "nfs"};
+  return {std::string(driver_name)};
+}
+
+}  // namespace
+
 Result<std::vector<std::unique_ptr<volume_cache::Backend>>> make_backends(const config::Config& config) {
   std::vector<std::unique_ptr<volume_cache::Backend>> made;
   const std::string host = host_name(config);
@@ -203,6 +218,7 @@ Result<std::vector<std::unique_ptr<volume_cache::Backend>>> make_backends(const 
             .volume_backend_name = section.volume_backend_name(),
             .driver_name = driver_name,
             .host = backend_host + "@" + section.section(),
+            .storage_protocols = storage_protocols(driver_name),
             .image_volume_cache_enabled = section.get_bool("image_volume_cache_enabled"),
             .image_volume_cache_max_size_gb = section.get_unsigned("image_volume_cache_max_size_gb"),
             .image_volume_cache_max_count = section.get_unsigned("image_volume_cache_max_count"),

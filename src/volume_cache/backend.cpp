@@ -167,6 +167,12 @@ base::Task<Result<ConnectionInfo>> Backend::initialize_connection(VolumeId volum
   co_return co_await base::offload(*pool_, std::move(work));
 }
 
+base::Task<Result<std::unique_ptr<VolumeReader>>> Backend::read_volume(VolumeId volume) {
+  IMAGECACHE_CO_CHECK(check_name(volume));
+  auto work = [this, volume] { return driver_->read_volume(volume); };
+  co_return co_await base::offload(*pool_, std::move(work));
+}
+
 base::Task<Result<ModelUpdate>> Backend::model_update(VolumeId volume) {
   IMAGECACHE_CO_CHECK(check_name(volume));
   if (!capabilities().has_model_update) co_return ModelUpdate{};

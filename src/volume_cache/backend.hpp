@@ -22,12 +22,17 @@ struct BackendOptions {
   std::string volume_backend_name;
   std::string driver_name;  ///< for people
   std::string host;         ///< "host@section"
+  /// What Cinder's own driver for this storage says of itself: volume types may ask for it. Of the protocols the first
+  /// is the one that is shown.
+  std::string vendor_name = "Open Source";
+  std::vector<std::string> storage_protocols{"unknown"};
   bool image_volume_cache_enabled = false;
   std::uint64_t image_volume_cache_max_size_gb = 0;  ///< 0: no limit
   std::uint64_t image_volume_cache_max_count = 0;    ///< 0: no limit
   std::size_t queue_limit = 4096;
 
   /// "host@section#pool", as Cinder names where a volume is.
+  const std::string& storage_protocol() const { return storage_protocols.front(); }
   std::string host_and_pool() const { return host + "#" + volume_backend_name; }
 };
 
@@ -66,6 +71,8 @@ class Backend {
   base::Task<Result<ModelUpdate>> model_update(VolumeId volume);
   /// One at a time.
   base::Task<Result<void>> maintain();
+  /// The reader is used on whatever thread its holder likes, and ends before the Backend.
+  base::Task<Result<std::unique_ptr<VolumeReader>>> read_volume(VolumeId volume);
 
  private:
   class Claim;

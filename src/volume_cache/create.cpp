@@ -5,6 +5,7 @@
 
 #include "base/crash_point.hpp"
 #include "volume_cache/impl.hpp"
+#include "volume_cache/status.hpp"
 
 namespace imagecache::volume_cache {
 
@@ -12,14 +13,15 @@ namespace {
 
 bool same_parameters(const Creation& creation, const CreateRequest& request, const base::RequestContext& context) {
   const CreateRequest& other = creation.request;
-  return other.size_gb == request.size_gb && other.image_id == request.image_id && other.backend == request.backend &&
+  return other.size_gb == request.size_gb && other.image_id == request.image_id &&
+         other.source_volid == request.source_volid && other.backend == request.backend &&
          other.volume_type == request.volume_type && other.name == request.name &&
          creation.context.project_id == context.project_id;
 }
 
 bool same_parameters(const Volume& row, const Volume& wanted) {
-  return row.size_gb == wanted.size_gb && row.image_id == wanted.image_id && row.backend == wanted.backend &&
-         (row.name == wanted.name || row.name.empty());
+  return row.size_gb == wanted.size_gb && row.image_id == wanted.image_id && row.source_volid == wanted.source_volid &&
+         row.backend == wanted.backend && (row.name == wanted.name || row.name.empty());
 }
 
 Error other_parameters(const std::string& id) {
@@ -125,6 +127,12 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr crea
     Result<image_cache::Admission> admitted = co_await images.admit(request.image_id, creation->context);
     if (!admitted && admitted.error().code == Errc::not_found)
       co_return fail(Errc::invalid_argument, "Invalid image identifier or unable to access requested image.");
+    if (!admitted && admitted.error().code == Errc::forbidden) {
+      // Bytes of an image that is not active are nobody's: that is the reason to give, where it is one.
+      const auto described = co_await images.describe(request.image_id, creation->context);
+      if (described && described->status != "active")
+        co_return fail(Errc::invalid_argument, fmt::format("Image {} is not active.", request.image_id));
+    }
     if (!admitted) co_return std::unexpected(std::move(admitted).error());
     IMAGECACHE_CO_CHECK(check_image(admitted->info, request.size_gb));
     begun.image = std::move(admitted->info);
@@ -144,21 +152,32 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr crea
   row.counts_quota = request.counts_quota;
   row.metadata = request.metadata;
   row.request_id = creation->context.request_id;
+  std::string volume_type = request.volume_type;
   if (begun.image) {
     row.content_key = begun.image->content_key();
     row.image_metadata = image_metadata(*begun.image);
+    if (volume_type.empty() && request.backend.empty()) {
+      IMAGECACHE_CO_TRY(volume_type, co_await type_of_image(*begun.image));
+    }
   }
+  if (!request.source_volid.empty()) IMAGECACHE_CO_CHECK(co_await take_over(request, row));
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (creation->stop.stop_requested()) co_return std::unexpected(called_off(row.id));
-    auto insert = [this, &begun, &request](Catalog& to) -> Result<void> {
-      IMAGECACHE_TRY(begun.backend, resolve_backend(request.backend, request.volume_type));
-      const BackendOptions& place = begun.backend->options();
-      begun.volume.backend = place.name;
-      begun.volume.host = place.host_and_pool();
-      begun.volume.volume_type = !request.volume_type.empty() ? request.volume_type
+    auto insert = [this, &begun, &request, &volume_type](Catalog& to) -> Result<void> {
+      IMAGECACHE_TRY(begun.backend, resolve_backend(request.backend, volume_type));
+      std::string own_type;
+      if (begun.backend == nullptr) {
+        begun.volume.name = "";  // nothing of it can be on a backend
+      } else {
+        const BackendOptions& place = begun.backend->options();
+        begun.volume.backend = place.name;
+        begun.volume.host = place.host_and_pool();
+        own_type = place.volume_backend_name;
+      }
+      begun.volume.volume_type = !volume_type.empty() ? volume_type
                                  : request.backend.empty() && !options.default_volume_type.empty()
                                      ? options.default_volume_type
-                                     : place.volume_backend_name;
+                                     : own_type;
       return to.create_volume(begun.volume);
     };
     Result<void> inserted = co_await in_catalog(std::move(insert));
@@ -175,13 +194,25 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr crea
   co_return fail(Errc::conflict, fmt::format("Volume {} is changed by somebody else, try again later.", row.id));
 }
 
+/// Where the caller names no type the image may (cinder_img_volume_type); one that there is not is passed over, as
+/// Cinder does.
+Task<Result<std::string>> VolumeCache::Impl::type_of_image(const origin::ImageInfo& image) {
+  const auto named = image.properties.find("cinder_img_volume_type");
+  if (named == image.properties.end() || named->second.empty()) co_return std::string();
+  auto look = [name = named->second](Catalog& from) { return from.find_volume_type(name); };
+  IMAGECACHE_CO_TRY(const std::optional<catalog::VolumeType> type, co_await in_catalog(std::move(look)));
+  co_return type && type->is_public ? type->name : std::string();
+}
+
 Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::settle_known(CreationPtr creation, Begun wanted,
                                                                        bool& start_anew) {
   const std::string id = wanted.volume.id;
   IMAGECACHE_CO_TRY(Volume row, co_await find_volume(id));
   if (row.project_id != wanted.volume.project_id) co_return std::unexpected(other_parameters(id));
-  const bool was_cut_off = row.status == "creating" || row.status == "downloading";
-  const bool failed = row.status == "error";
+  // What an administrator calls so is whole for all we know: nothing of it is to be removed.
+  const bool by_hand = was_set_by_hand(row);
+  const bool was_cut_off = !by_hand && (row.status == "creating" || row.status == "downloading");
+  const bool failed = !by_hand && row.status == "error";
   if (!failed && !same_parameters(row, wanted.volume)) co_return std::unexpected(other_parameters(id));
   if (row.status == "available") {
     wanted.volume = std::move(row);
@@ -215,11 +246,11 @@ Task<Result<Created>> VolumeCache::Impl::finish(CreationPtr creation, Begun begu
   created.volume.status = "available";
   created.volume.status_reason.clear();
   created.volume.source_volume_id = made.source_volume_id;
-  created.volume.bootable = begun.image.has_value();
+  created.volume.bootable = begun.volume.bootable || begun.image.has_value();
   const Catalog::VolumeUpdate update{.status = "available",
                                      .status_reason = "",
                                      .source_volume_id = made.source_volume_id,
-                                     .bootable = begun.image.has_value()};
+                                     .bootable = created.volume.bootable};
   auto write = [id = created.volume.id, update](Catalog& to) { return to.update_volume(id, update); };
   IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(write)));
   created.volume.updated_at = clock.now();
@@ -231,6 +262,9 @@ Task<Result<Created>> VolumeCache::Impl::finish(CreationPtr creation, Begun begu
 
 Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make(CreationPtr creation, const Begun& begun) {
   const Deadline deadline = create_deadline();
+  if (begun.backend == nullptr)
+    co_return fail(Errc::unavailable, "No valid backend was found. No weighed backends available");
+  if (!begun.volume.source_volid.empty()) co_return co_await make_copy(std::move(creation), begun);
   if (!begun.image) {
     creation->steps.enter(Phase::convert);
     creation->touched = true;
@@ -334,6 +368,10 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_uncached(CreationP
 Task<void> VolumeCache::Impl::fail_volume(Volume volume, Backend* of, Error error, bool touched,
                                           base::RequestContext context) {
   base::log::warning(room_name, &context, "volume {} failed: {}", volume.id, error.message);
+  const FailedAction action = of == nullptr             ? FailedAction::schedule
+                              : volume.image_id.empty() ? FailedAction::create
+                                                        : FailedAction::copy_image_to_volume;
+  if (error.code != Errc::cancelled) co_await tell_owner(volume, context, action, error);
   Catalog::VolumeUpdate update{.status = "error", .status_reason = error.message};
   if (error.code == Errc::already_exists) {
     // The name was taken on the backend before we came. What we did not make we do not delete, now or later.

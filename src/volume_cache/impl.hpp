@@ -1,5 +1,6 @@
 // The volume cache's inside, shared by its .cpp files and nobody else: create.cpp (one volume), build.cpp (one
-// image-volume, and who waits for it), source.cpp (image file → raw disk), evict.cpp (room and quota), manage.cpp
+// image-volume, and who waits for it), source.cpp (image file → raw disk), copy.cpp (volume → volume, volume → image),
+// evict.cpp (room and quota), schedule.cpp (which backend), failures.cpp (what owners are told), manage.cpp
 // (remove, cancel, extend, pin), recover.cpp, jobs.cpp, notify.cpp.
 //
 // How the tasks hold together: whatever changes something is a Task of group, never of the caller's, so that a caller
@@ -82,6 +83,9 @@ struct Creation {
 };
 using CreationPtr = std::shared_ptr<Creation>;
 
+/// What failed; the numbers are Cinder's (cinder.message.message_field.Action).
+enum class FailedAction { schedule = 1, copy_volume_to_image = 3, copy_image_to_volume = 5, extend = 7, create = 8 };
+
 struct VolumeCache::Impl {
   Impl(Options options, Catalog& catalog, image_cache::ImageCache& images,
        std::vector<std::unique_ptr<Backend>> backends, base::BlockingPool& pool, const base::Clock& clock,
@@ -101,8 +105,10 @@ struct VolumeCache::Impl {
   Result<void> check_open() const;
   Backend* backend(const std::string& name) const;
   bool keeps_image_volumes(const Backend& of) const;
-  /// Blocks.
+  /// schedule.cpp. Blocks. Null: none may take a new volume of this type now. Errc::not_found for an unknown type.
   Result<Backend*> resolve_backend(const std::string& section, const std::string& volume_type);
+  /// Do its capabilities agree with the type's extra specs?
+  bool serves(const Backend& of, const catalog::VolumeType& type) const;
   Task<Result<Volume>> find_volume(std::string id);
   Deadline create_deadline() const { return base::in(options.create_timeout); }
 
@@ -123,6 +129,8 @@ struct VolumeCache::Impl {
   Task<Result<CreationPtr>> join_or_start(CreateRequest request, base::RequestContext context, bool goes_on);
   Task<void> drive(CreationPtr creation);
   Task<Result<Begun>> begin(CreationPtr creation);
+  /// Empty: the image names none.
+  Task<Result<std::string>> type_of_image(const origin::ImageInfo& image);
   Task<Result<Begun>> settle_known(CreationPtr creation, Begun wanted, bool& start_anew);
   Task<Result<Created>> finish(CreationPtr creation, Begun begun);
   Task<Result<Made>> make(CreationPtr creation, const Begun& begun);
@@ -185,8 +193,21 @@ struct VolumeCache::Impl {
   Task<void> flush_later();
   Task<void> flush();
 
+  // copy.cpp
+
+  /// The volume's bytes as an image to be copied into another.
+  Task<Result<std::unique_ptr<ImageFile>>> open_source(const Volume& source);
+  Task<Result<Made>> make_copy(CreationPtr creation, const Begun& begun);
+  /// What a copy of this volume starts with; its checks.
+  Task<Result<void>> take_over(const CreateRequest& request, Volume& row);
+  Task<Result<origin::ImageInfo>> start_upload(UploadRequest request, base::RequestContext context);
+  Task<void> run_upload(Volume volume, origin::ImageInfo image, base::RequestContext context);
+  Task<Result<void>> send_volume(const Volume& volume, const origin::ImageInfo& image,
+                                 const base::RequestContext& context);
+
   // manage.cpp
 
+  Task<Result<void>> retype(std::string id, catalog::VolumeType new_type);
   Task<Result<void>> remove(std::string id);
   Task<void> delete_in_background(Volume volume);
   Task<Result<void>> delete_now(Volume volume, bool from_storage = true);
@@ -204,6 +225,11 @@ struct VolumeCache::Impl {
   /// "image_volume_cache.<action>".
   void tell_of_cache(std::string_view action, const std::string& image_id, const Backend& of,
                      const base::RequestContext& context, const std::map<std::string, std::string>& more);
+
+  // failures.cpp
+
+  /// A message for the volume's project, as Cinder's API keeps them. Of what Cinder counts, Cinder tells.
+  Task<void> tell_owner(Volume volume, base::RequestContext context, FailedAction action, Error error);
 
   // recover.cpp
 
@@ -250,6 +276,8 @@ struct VolumeCache::Impl {
   bool flush_planned = false;
   bool stopping = false;
   base::WallTime fences_dropped_at{};
+
+  std::stop_source uploads_stop;  // a stop ends uploads at once
 
   base::Signal stop_signal;  // wakes what only waits for time to pass
   base::TaskGroup group;

@@ -30,7 +30,8 @@ Task<Result<void>> VolumeCache::Impl::remove(std::string id) {
   auto mark = [id](Catalog& to) -> Result<Volume> {
     IMAGECACHE_TRY(std::optional<Volume> volume, to.find_volume(id));
     if (!volume) return fail(Errc::not_found, volume_not_found(id));
-    Result<void> marked = to.update_volume(id, {.from = deletable(), .status = "deleting"});
+    Result<void> marked = volume->attachment ? fail(Errc::conflict, "attached")
+                                             : to.update_volume(id, {.from = deletable(), .status = "deleting"});
     if (!marked && marked.error().code == Errc::conflict)
       return fail(Errc::conflict,
                   fmt::format("Volume status must be available or error or error_restoring or error_extending or "
@@ -155,11 +156,31 @@ Task<Result<void>> VolumeCache::Impl::extend(std::string id, std::uint64_t new_s
     return to.update_volume(id, {.status = "error_extending", .status_reason = extended.error().message});
   };
   Result<void> written = co_await in_catalog(std::move(write));
-  if (!extended) co_return extended;
+  if (!extended) {
+    co_await tell_owner(volume, context, FailedAction::extend, extended.error());
+    co_return extended;
+  }
   told.status = "available";
   told.size_gb = new_size_gb;
   if (written) co_await tell("resize.end", std::move(told), context);
   co_return written;
+}
+
+Task<Result<void>> VolumeCache::Impl::retype(std::string id, catalog::VolumeType new_type) {
+  const KeyedTurns::Turn turn = co_await volume_turns.take(id);
+  IMAGECACHE_CO_TRY(const Volume volume, co_await find_volume(id));
+  if (index.find_by_id(id))
+    co_return fail(Errc::conflict, fmt::format("volume {} is an image-volume and cannot be retyped", id));
+  const Backend* of = backend(volume.backend);
+  if (of == nullptr)
+    co_return fail(Errc::unavailable, fmt::format("volume {}: its backend {} is not enabled", id, volume.backend));
+  if (!serves(*of, new_type))
+    co_return fail(Errc::unsupported,
+                   fmt::format("volume {}: type {} asks for what its backend {} is not, and volumes do not move to "
+                               "another here",
+                               id, new_type.name, volume.backend));
+  auto write = [id, name = new_type.name](Catalog& to) { return to.retype_volume(id, name); };
+  co_return co_await in_catalog(std::move(write));
 }
 
 Task<Result<void>> VolumeCache::Impl::pin(std::string id, bool pinned) {

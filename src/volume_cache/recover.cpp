@@ -6,6 +6,7 @@
 
 #include "base/text.hpp"
 #include "volume_cache/impl.hpp"
+#include "volume_cache/status.hpp"
 
 namespace imagecache::volume_cache {
 
@@ -146,6 +147,11 @@ void VolumeCache::Impl::settle_volume(const Volume& volume) {
     if (of == nullptr) return fail(Errc::unavailable, fmt::format("its backend {} is not enabled", volume.backend));
     return of->delete_volume_blocking(VolumeId{volume.name});
   };
+  if (was_set_by_hand(volume)) {
+    // No work was cut short, so nothing is to be removed; but the status promises that it will end.
+    warn_if_failed(catalog.update_volume(volume.id, {.status = "error"}), volume.id);
+    return;
+  }
   ++counters.volumes_recovered;
   base::log::warning(room_name, nullptr, "volume {} was {} when the service ended; it is settled", volume.id,
                      volume.status);
@@ -156,6 +162,11 @@ void VolumeCache::Impl::settle_volume(const Volume& volume) {
       warn_if_failed(
           catalog.update_volume(volume.id, {.status = "error_deleting", .status_reason = removed.error().message}),
           volume.id);
+    return;
+  }
+  if (volume.status == "uploading") {
+    // It was only read.
+    warn_if_failed(catalog.update_volume(volume.id, {.status = volume.attachment ? "in-use" : "available"}), volume.id);
     return;
   }
   if (volume.status == "extending") {

@@ -40,31 +40,6 @@ bool VolumeCache::Impl::keeps_image_volumes(const Backend& of) const {
          !options.internal_project_id.empty() && !options.internal_user_id.empty();
 }
 
-Result<Backend*> VolumeCache::Impl::resolve_backend(const std::string& section, const std::string& volume_type) {
-  if (backends.empty()) return fail(Errc::unavailable, "no backend is configured: set enabled_backends");
-  if (!section.empty()) {
-    if (Backend* found = backend(section)) return found;
-    return fail(Errc::invalid_argument, fmt::format("backend \"{}\" is not one of enabled_backends", section));
-  }
-  const std::string& type = volume_type.empty() ? options.default_volume_type : volume_type;
-  if (type.empty()) return backends.front().get();
-  std::string wanted = type;
-  IMAGECACHE_TRY(const std::optional<catalog::VolumeType> row, catalog.find_volume_type(type));
-  if (row) {
-    const auto spec = row->extra_specs.find("volume_backend_name");
-    if (spec == row->extra_specs.end()) return backends.front().get();
-    wanted = spec->second;
-  }
-  for (const auto& candidate : backends) {
-    if (candidate->options().volume_backend_name == wanted) return candidate.get();
-  }
-  if (row)
-    return fail(Errc::invalid_argument,
-                fmt::format("volume type {} wants volume_backend_name {}, which no enabled backend has", type, wanted));
-  if (Backend* found = backend(wanted)) return found;
-  return fail(Errc::not_found, fmt::format("Volume type with name {} could not be found.", type));
-}
-
 Task<Result<Volume>> VolumeCache::Impl::find_volume(std::string id) {
   auto call = [id](Catalog& from) { return from.find_volume(id); };
   IMAGECACHE_CO_TRY(std::optional<Volume> found, co_await in_catalog(std::move(call)));
@@ -120,6 +95,14 @@ base::Task<Result<void>> VolumeCache::extend(std::string volume_id, std::uint64_
   co_return co_await impl_->detached(impl_->extend(std::move(volume_id), new_size_gb));
 }
 
+base::Task<Result<void>> VolumeCache::retype(std::string volume_id, catalog::VolumeType new_type) {
+  co_return co_await impl_->detached(impl_->retype(std::move(volume_id), std::move(new_type)));
+}
+
+base::Task<Result<origin::ImageInfo>> VolumeCache::start_upload(UploadRequest request, base::RequestContext context) {
+  co_return co_await impl_->detached(impl_->start_upload(std::move(request), std::move(context)));
+}
+
 base::Task<Result<void>> VolumeCache::evict(std::string volume_id) {
   co_return co_await impl_->detached(impl_->evict_by_id(std::move(volume_id)));
 }
@@ -130,9 +113,10 @@ base::Task<Result<void>> VolumeCache::pin(std::string volume_id, bool pinned) {
 
 base::Task<Result<ConnectionInfo>> VolumeCache::initialize_connection(std::string volume_id) {
   IMAGECACHE_CO_TRY(const Volume volume, co_await impl_->find_volume(volume_id));
-  if (volume.status != "available")
+  if (volume.status != "available" && volume.status != "attaching" && volume.status != "in-use")
     co_return fail(Errc::conflict,
-                   fmt::format("Volume {} is {}: only an available volume can be attached.", volume_id, volume.status));
+                   fmt::format("Volume {} is {}: only one that is available, attaching or in-use can be connected.",
+                               volume_id, volume.status));
   Backend* backend = impl_->backend(volume.backend);
   if (backend == nullptr)
     co_return fail(Errc::unavailable,
@@ -161,6 +145,7 @@ base::Task<void> VolumeCache::stop(base::Deadline deadline) {
       for (const auto& [id, creation] : impl_->creations) sources.push_back(creation->stop);
       for (const auto& [key, build] : impl_->builds) sources.push_back(build->stop);
     }
+    impl_->uploads_stop.request_stop();
     base::log::warning(room_name, nullptr, "stopping {} creates and builds that did not end in time", sources.size());
     for (std::stop_source& source : sources) source.request_stop();
     co_await impl_->group.join();

@@ -8,7 +8,9 @@
 // and its end after (the result), so that recover() can settle whatever a crash cut short.
 //
 // Always true:
-//   * no volume of a tenant is ever a clone's source: bases come first, and belong to the internal tenant;
+//   * no volume of a tenant is ever a clone's source: bases come first, and belong to the internal tenant; a volume
+//   made
+//     from a tenant's volume is a copy of its bytes;
 //   * one build per (backend, content) at a time; those who wait for it wait for nothing else;
 //   * a volume is `available` only when its bytes are durable at exactly its size;
 //   * a failed create leaves nothing on the backend, and says why in the row;
@@ -53,6 +55,7 @@ struct Options {
   std::chrono::milliseconds create_timeout{3'600'000};
   std::chrono::milliseconds flush_interval{5000};
   std::chrono::milliseconds maintain_interval{10'000};  ///< between two calls of Driver::maintain()
+  std::chrono::seconds message_ttl{2'592'000};          ///< how long a project can read why a volume of its failed
   bool conversion_disabled = false;                     ///< image_conversion_disable: only images that are stored raw
   convert::InspectOptions inspect;
   convert::ConvertOptions convert;
@@ -64,16 +67,28 @@ struct CreateRequest {
   std::string backend;      ///< section name; empty: by volume_type
   std::string volume_type;  ///< name; empty: the default
   std::uint64_t size_gb = 0;
-  std::string image_id;  ///< empty: an empty volume
+  std::string image_id;      ///< empty: an empty volume, or a copy of source_volid
+  std::string source_volid;  ///< the volume to copy; the caller has looked whether its owner may
   std::string display_name;
   std::string display_description;
   std::map<std::string, std::string> metadata;
   bool counts_quota = true;  ///< false for the hook: Cinder has counted it
 };
 
+/// An image to be made of a volume.
+struct UploadRequest {
+  std::string volume_id;
+  std::string image_name;
+  std::string disk_format = "raw";
+  std::string container_format = "bare";
+  std::string visibility;            ///< empty: the origin's default
+  std::optional<bool> is_protected;  ///< absent: the origin's default
+  bool force = false;                ///< also while it is in-use
+};
+
 /// How the volume came to be. `uncached`: the image itself was copied, since its backend keeps no image-volume of it;
 /// the counters count such a request as a miss too where that was only found out on the way.
-enum class Outcome { hit, miss, collapsed, uncached, empty };
+enum class Outcome { hit, miss, collapsed, uncached, empty, copied };
 
 struct Created {
   catalog::Volume volume;
@@ -129,6 +144,13 @@ class VolumeCache {
   base::Task<Result<void>> remove(std::string volume_id);  ///< starts deleting; Errc::conflict in a wrong state
   /// Returns when the backend has done it. On its failure the size is as before and the status error_extending.
   base::Task<Result<void>> extend(std::string volume_id, std::uint64_t new_size_gb);
+  /// Another type on the same backend. Errc::conflict in a wrong state, Errc::unsupported if the type wants another
+  /// backend: volumes do not move here.
+  base::Task<Result<void>> retype(std::string volume_id, catalog::VolumeType new_type);
+  /// Makes the image at the origin with the caller's token and returns it, `queued`; its bytes follow in the
+  /// background, while the volume is `uploading`. Errc::conflict in a wrong state, Errc::unsupported for another format
+  /// than raw. When it fails the image is removed, and the project finds a message.
+  base::Task<Result<origin::ImageInfo>> start_upload(UploadRequest request, base::RequestContext context);
   base::Task<Result<ConnectionInfo>> initialize_connection(std::string volume_id);
   /// What Cinder is to write down of a volume that create() has made. Without a question to storage where the driver
   /// has nothing to say.

@@ -120,6 +120,69 @@ class MemoryOrigin final : public origin::Origin {
   }
   std::string name() const override { return "memory"; }
 
+  /// Uploads fail from now on, in the middle.
+  void break_uploads() {
+    const std::lock_guard lock(mutex_);
+    uploads_break_ = true;
+  }
+  /// What has been uploaded: the size, and its first bytes.
+  std::pair<std::uint64_t, std::string> uploaded(const std::string& id) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = images_.find(id);
+    if (found == images_.end()) return {};
+    return {found->second.first.size_bytes.value_or(0), found->second.second};
+  }
+  bool has(const std::string& id) const {
+    const std::lock_guard lock(mutex_);
+    return images_.contains(id);
+  }
+  Result<origin::ImageInfo> create_image(const origin::NewImage& image, const base::RequestContext&,
+                                         std::stop_token) override {
+    if (image.name == "refused") return fail(Errc::forbidden, "no images of yours");
+    origin::ImageInfo info;
+    info.id = base::new_uuid();
+    info.name = image.name;
+    info.status = "queued";
+    info.disk_format = image.disk_format;
+    info.container_format = image.container_format;
+    info.properties = image.properties;
+    put(info, "");
+    return info;
+  }
+  Result<void> upload(const std::string& id, std::uint64_t size_bytes, const origin::ByteSource& source,
+                      const base::RequestContext&, std::stop_token stop) override {
+    std::string content;
+    std::uint64_t got_bytes = 0;
+    std::vector<std::byte> piece(1 << 20);
+    for (;;) {
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, stop, [&] { return !held_.contains(uploads); });
+        if (stop.stop_requested()) return fail(Errc::cancelled, "stopped");
+        if (uploads_break_ && got_bytes != 0) return fail(Errc::unavailable, "the line is dead");
+      }
+      const auto got = source(piece);
+      if (!got) return std::unexpected(got.error());
+      if (*got == 0) break;
+      // The beginning is enough to look at: volumes are of GiB.
+      if (got_bytes == 0) content.assign(reinterpret_cast<const char*>(piece.data()), *got);
+      got_bytes += *got;
+    }
+    if (got_bytes != size_bytes) return fail(Errc::corrupt, "not the size that was said");
+    const std::lock_guard lock(mutex_);
+    images_[id].first.status = "active";
+    images_[id].first.size_bytes = got_bytes;
+    images_[id].second = std::move(content);
+    return {};
+  }
+  Result<void> delete_image(const std::string& id, const base::RequestContext&) override {
+    const std::lock_guard lock(mutex_);
+    images_.erase(id);
+    return {};
+  }
+  /// hold() of this holds all uploads.
+  static constexpr const char* uploads = "uploads";
+
  private:
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
@@ -127,6 +190,7 @@ class MemoryOrigin final : public origin::Origin {
   std::set<std::string> held_;
   std::string denied_;
   std::string readers_;
+  bool uploads_break_ = false;
   unsigned streams_ = 0;
 };
 
@@ -284,6 +348,7 @@ class Rig : public ::testing::Test {
     Result<void> extend_volume(const VolumeId& v, std::uint64_t s) override { return to_->extend_volume(v, s); }
     Result<void> delete_volume(const VolumeId& v) override { return to_->delete_volume(v); }
     Result<ConnectionInfo> initialize_connection(const VolumeId& v) override { return to_->initialize_connection(v); }
+    Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& v) override { return to_->read_volume(v); }
 
    private:
     const std::shared_ptr<Driver> to_;  // shared with the test, which looks into it

@@ -1,0 +1,216 @@
+// Copies of a tenant's volume: into another volume (source_volid), and into an image (upload).
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/text.hpp"
+#include "volume_cache/impl.hpp"
+
+namespace imagecache::volume_cache {
+
+namespace {
+
+constexpr std::size_t chunk_bytes = 4 * base::mib;
+constexpr std::size_t block_bytes = 64 * base::kib;  // what is all zeroes is not written
+
+bool is_zero(std::span<const std::byte> data) {
+  // The first is zero and each is as the one before it: memcmp(3) is many times quicker than a loop.
+  return data.empty() || (data[0] == std::byte{0} && std::memcmp(data.data(), data.data() + 1, data.size() - 1) == 0);
+}
+
+/// A volume as the disk that another volume is to hold.
+class VolumeImage final : public ImageFile {
+ public:
+  explicit VolumeImage(std::unique_ptr<VolumeReader> reader) : reader_(std::move(reader)) {}
+  std::uint64_t virtual_size_bytes() const override { return reader_->size_bytes(); }
+  std::optional<int> raw_fd() const override { return reader_->raw_fd(); }
+  Result<void> for_each_data(const Sink& sink, std::stop_token stop) const override {
+    std::vector<std::byte> buffer(chunk_bytes);
+    const std::uint64_t end = reader_->size_bytes();
+    for (std::uint64_t at = 0; at < end;) {
+      if (stop.stop_requested()) return fail(Errc::cancelled, "the copy was called off");
+      IMAGECACHE_TRY(const std::uint64_t data, reader_->next_data(at));
+      at = std::max(at, data / block_bytes * block_bytes);
+      if (at >= end) break;
+      const auto chunk = std::span(buffer).first(std::min<std::uint64_t>(chunk_bytes, end - at));
+      IMAGECACHE_CHECK(reader_->read(at, chunk));
+      IMAGECACHE_CHECK(hand_on(sink, at, chunk));
+      at += chunk.size();
+    }
+    return {};
+  }
+
+ private:
+  static Result<void> hand_on(const Sink& sink, std::uint64_t offset, std::span<const std::byte> chunk) {
+    for (std::size_t begin = 0; begin < chunk.size();) {
+      const auto size_of = [&](std::size_t from) { return std::min(block_bytes, chunk.size() - from); };
+      if (is_zero(chunk.subspan(begin, size_of(begin)))) {
+        begin += size_of(begin);
+        continue;
+      }
+      std::size_t end = begin + size_of(begin);
+      while (end < chunk.size() && !is_zero(chunk.subspan(end, size_of(end)))) end += size_of(end);
+      IMAGECACHE_CHECK(sink(offset + begin, chunk.subspan(begin, end - begin)));
+      begin = end;
+    }
+    return {};
+  }
+
+  const std::unique_ptr<VolumeReader> reader_;
+};
+
+/// Glance's own keys (glance_core_properties), which a volume's image metadata has beside the image's properties.
+constexpr std::array<std::string_view, 9> core_properties = {
+    "checksum", "container_format", "disk_format", "image_name", "image_id", "min_disk", "min_ram", "name", "size"};
+
+/// What Glance keeps to itself, and what said that the image was signed: the new one is another.
+bool is_carried_over(std::string_view key) {
+  return std::ranges::find(core_properties, key) == core_properties.end() && !key.starts_with("os_glance") &&
+         !key.starts_with("img_signature") && key != "owner" && key != "signature_verified" && key != "stores";
+}
+
+std::map<std::string, std::string> properties_of(const Volume& volume) {
+  std::map<std::string, std::string> properties;
+  for (const auto& [key, value] : volume.image_metadata) {
+    if (is_carried_over(key)) properties[key] = value;
+  }
+  return properties;
+}
+
+std::uint64_t number_in(const std::map<std::string, std::string>& metadata, const char* key) {
+  const auto found = metadata.find(key);
+  return found == metadata.end() ? 0 : base::parse_unsigned(found->second).value_or(0);
+}
+
+}  // namespace
+
+Task<Result<void>> VolumeCache::Impl::take_over(const CreateRequest& request, Volume& row) {
+  IMAGECACHE_CO_TRY(const Volume source, co_await find_volume(request.source_volid));
+  if (source.status != "available" && source.status != "in-use")
+    co_return fail(Errc::invalid_argument,
+                   fmt::format("Invalid input received: Invalid source volume {}: status must be available or in-use, "
+                               "but is {}.",
+                               source.id, source.status));
+  if (request.size_gb < source.size_gb)
+    co_return fail(Errc::invalid_argument,
+                   fmt::format("Invalid input received: Volume size '{}'GB cannot be smaller than original volume size "
+                               " {}GB. They must be >= original volume size.",
+                               request.size_gb, source.size_gb));
+  row.source_volid = source.id;
+  row.image_metadata = source.image_metadata;
+  row.bootable = source.bootable;
+  co_return Result<void>();
+}
+
+Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_copy(CreationPtr creation, const Begun& begun) {
+  // Nothing is done to the source meanwhile; and whoever wants it deleted waits.
+  const KeyedTurns::Turn turn = co_await volume_turns.take(begun.volume.source_volid);
+  IMAGECACHE_CO_TRY(const Volume source, co_await find_volume(begun.volume.source_volid));
+  if (source.status != "available" && source.status != "in-use")
+    co_return fail(Errc::invalid_argument, fmt::format("Source volume {} is {} by now.", source.id, source.status));
+  const std::stop_token stop = creation->stop.get_token();
+  std::optional<KeyedTurns::Turn> slot = co_await build_slots.take("", stop);
+  if (!slot) co_return fail(Errc::cancelled, fmt::format("volume {}: the create was called off", begun.volume.id));
+  Backend* from = backend(source.backend);
+  if (from == nullptr)
+    co_return fail(Errc::unavailable,
+                   fmt::format("volume {}: its backend {} is not enabled", source.id, source.backend));
+  IMAGECACHE_CO_TRY(std::unique_ptr<VolumeReader> reader, co_await from->read_volume(VolumeId{source.name}));
+  const VolumeImage disk(std::move(reader));
+  const VolumeId name{begun.volume.name};
+  creation->steps.enter(Phase::clone);
+  creation->touched = true;
+  IMAGECACHE_CO_CHECK(co_await begun.backend->create_volume(name, begun.volume.size_gb * base::gib));
+  IMAGECACHE_CO_CHECK(co_await begun.backend->copy_image_to_volume(disk, name, stop));
+  co_return Made{.outcome = Outcome::copied, .source_volume_id = {}};
+}
+
+Task<Result<origin::ImageInfo>> VolumeCache::Impl::start_upload(UploadRequest request, base::RequestContext context) {
+  if (request.disk_format != "raw" || request.container_format != "bare")
+    co_return fail(Errc::unsupported,
+                   fmt::format("volumes are uploaded as disk_format raw and container_format bare here, not as {} and "
+                               "{}",
+                               request.disk_format, request.container_format));
+  IMAGECACHE_CO_TRY(Volume volume, co_await find_volume(request.volume_id));
+  std::vector<std::string> from{"available"};
+  if (request.force) from.emplace_back("in-use");
+  auto mark = [id = volume.id, from](Catalog& to) -> Result<void> {
+    Result<void> marked = to.update_volume(id, {.from = from, .status = "uploading"});
+    if (marked || marked.error().code != Errc::conflict) return marked;
+    return fail(Errc::conflict,
+                fmt::format("Volume {} status must be {}", id, from.size() == 1 ? "available" : "available or in-use"));
+  };
+  IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(mark)));
+  const origin::NewImage image{.name = request.image_name,
+                               .disk_format = request.disk_format,
+                               .container_format = request.container_format,
+                               .visibility = request.visibility,
+                               .is_protected = request.is_protected,
+                               .min_disk_gb = number_in(volume.image_metadata, "min_disk"),
+                               .min_ram_mb = number_in(volume.image_metadata, "min_ram"),
+                               .properties = properties_of(volume)};
+  auto work = [this, image, context] { return images.origin().create_image(image, context); };
+  Result<origin::ImageInfo> made = co_await base::offload(pool, std::move(work));
+  if (!made) {
+    auto back = [id = volume.id, status = volume.status](Catalog& to) {
+      return to.update_volume(id, {.from = {"uploading"}, .status = status});
+    };
+    static_cast<void>(co_await in_catalog(std::move(back)));
+    co_return made;
+  }
+  group.spawn(co_await base::asio::this_coro::executor, run_upload(std::move(volume), *made, std::move(context)));
+  co_return made;
+}
+
+Task<void> VolumeCache::Impl::run_upload(Volume volume, origin::ImageInfo image, base::RequestContext context) {
+  const KeyedTurns::Turn turn = co_await volume_turns.take(volume.id);
+  const Result<void> sent = co_await send_volume(volume, image, context);
+  auto back = [id = volume.id, status = volume.status](Catalog& to) {
+    return to.update_volume(id, {.from = {"uploading"}, .status = status});
+  };
+  if (Result<void> written = co_await in_catalog(std::move(back)); !written) {
+    base::log::error(room_name, &context, "volume {}: that its upload has ended could not be written down: {}",
+                     volume.id, written.error().message);
+  }
+  if (sent) {
+    base::log::info(room_name, &context, "volume {} is uploaded as image {}", volume.id, image.id);
+    co_return;
+  }
+  base::log::warning(room_name, &context, "volume {} could not be uploaded as image {}: {}", volume.id, image.id,
+                     sent.error().message);
+  // What has no bytes, or not all of them, is of no use to anybody.
+  auto take_back = [this, id = image.id, context] { return images.origin().delete_image(id, context); };
+  const Result<void> removed = co_await base::offload(pool, std::move(take_back));
+  if (!removed)
+    base::log::warning(room_name, &context, "image {} is left behind: {}", image.id, removed.error().message);
+  co_await tell_owner(std::move(volume), std::move(context), FailedAction::copy_volume_to_image, sent.error());
+}
+
+Task<Result<void>> VolumeCache::Impl::send_volume(const Volume& volume, const origin::ImageInfo& image,
+                                                  const base::RequestContext& context) {
+  Backend* of = backend(volume.backend);
+  if (of == nullptr)
+    co_return fail(Errc::unavailable,
+                   fmt::format("volume {}: its backend {} is not enabled", volume.id, volume.backend));
+  const std::stop_token stop = uploads_stop.get_token();
+  std::optional<KeyedTurns::Turn> slot = co_await build_slots.take("", stop);
+  if (!slot) co_return fail(Errc::cancelled, "the service is stopping");
+  IMAGECACHE_CO_TRY(std::unique_ptr<VolumeReader> reader, co_await of->read_volume(VolumeId{volume.name}));
+  auto work = [this, id = image.id, &context, reader = std::move(reader), stop]() -> Result<void> {
+    std::uint64_t at = 0;
+    const std::uint64_t size = reader->size_bytes();
+    const auto source = [&](std::span<std::byte> into) -> Result<std::size_t> {
+      into = into.first(std::min<std::uint64_t>(into.size(), size - at));
+      if (into.empty()) return std::size_t{0};
+      IMAGECACHE_CHECK(reader->read(at, into));
+      at += into.size();
+      return into.size();
+    };
+    return images.origin().upload(id, size, source, context, stop);
+  };
+  co_return co_await base::offload(convert_pool, std::move(work));
+}
+
+}  // namespace imagecache::volume_cache

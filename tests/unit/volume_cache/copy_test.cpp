@@ -1,0 +1,238 @@
+// What is made of a tenant's volume: another volume, an image.
+#include "rig.hpp"
+
+namespace imagecache::volume_cache {
+namespace {
+
+class Copies : public Rig {
+ protected:
+  /// A finished volume of the user's with this image's bytes.
+  std::string made(const std::string& bytes, std::uint64_t size_gb = 1) {
+    const auto created = create(wish(origin_.add(bytes).id, size_gb));
+    EXPECT_TRUE(created) << created.error().message;
+    return created ? created->volume.id : "";
+  }
+  static CreateRequest copy_of(const std::string& source, std::uint64_t size_gb = 1) {
+    CreateRequest request = wish("", size_gb);
+    request.source_volid = source;
+    return request;
+  }
+  std::string status(const std::string& id) { return row(id)->status; }
+  std::vector<catalog::Message> messages() { return catalog_->list_messages(user_project).value(); }
+  UploadRequest upload(const std::string& id, const std::string& name = "an upload") {
+    UploadRequest request;
+    request.volume_id = id;
+    request.image_name = name;
+    return request;
+  }
+};
+
+TEST_F(Copies, ACopyHoldsItsSourcesBytesAndOutlivesIt) {
+  start();
+  const auto source = made(content('s'));
+  const auto copied = create(copy_of(source, 2));
+  ASSERT_TRUE(copied) << copied.error().message;
+  EXPECT_EQ(copied->outcome, Outcome::copied);
+  const auto found = row(copied->volume.id);
+  EXPECT_EQ(found->source_volid, source);
+  EXPECT_EQ(found->source_volume_id, "");
+  EXPECT_EQ(found->size_gb, 2U);
+  EXPECT_TRUE(found->bootable);
+  EXPECT_EQ(found->image_metadata, row(source)->image_metadata);
+  ASSERT_TRUE(run(volumes_->remove(source)));
+  ASSERT_TRUE(eventually([&] { return !row(source); }));
+  EXPECT_EQ(first_bytes(copied->volume.id, 65536), content('s'));
+  EXPECT_EQ(first_bytes(copied->volume.id, 65537).back(), 0);
+  // Never a clone of a tenant's volume: nothing but the image-volume was cloned.
+  EXPECT_EQ(driver().calls(Op::clone), 1U);
+}
+
+TEST_F(Copies, ASourceIsNotDeletedWhileItIsRead) {
+  start();
+  const auto source = made(content('s'));
+  driver().hold(Op::copy);
+  auto copying = begin_create(copy_of(source));
+  ASSERT_TRUE(driver().wait_until_held(Op::copy));
+  ASSERT_TRUE(run(volumes_->remove(source)));
+  EXPECT_EQ(driver().calls(Op::remove), 0U);
+  driver().release(Op::copy);
+  ASSERT_TRUE(copying.get());
+  EXPECT_TRUE(eventually([&] { return !row(source); }));
+  EXPECT_EQ(driver().calls(Op::remove), 1U);
+}
+
+TEST_F(Copies, WhatCannotBeCopiedIsRefusedBeforeARowIsMade) {
+  start();
+  const auto source = made(content('s'), 2);
+  const auto smaller = create(copy_of(source, 1));
+  ASSERT_FALSE(smaller);
+  EXPECT_EQ(smaller.error().code, Errc::invalid_argument);
+  EXPECT_NE(smaller.error().message.find("cannot be smaller than original volume size"), std::string::npos);
+  EXPECT_EQ(create(copy_of(base::new_uuid())).error().code, Errc::not_found);
+  ASSERT_TRUE(catalog_->update_volume(source, {.status = "error"}));
+  EXPECT_EQ(create(copy_of(source, 2)).error().code, Errc::invalid_argument);
+  EXPECT_EQ(catalog_->list_volumes({.project_id = user_project}).value().size(), 1U);
+}
+
+TEST_F(Copies, AFailedCopyLeavesNothingAndTellsItsOwner) {
+  start();
+  const auto source = made(content('s'));
+  driver().fail_call(Op::copy, {Errc::no_space, "the disks are full at /srv"});
+  const auto request = copy_of(source);
+  const auto failed = create(request);
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(status(request.volume_id), "error");
+  EXPECT_FALSE(on_backend().contains("volume-" + request.volume_id));
+  EXPECT_EQ(status(source), "available");
+  ASSERT_EQ(messages().size(), 1U);
+  EXPECT_EQ(messages()[0].resource_id, request.volume_id);
+  // Where our disks are is not the tenant's to know.
+  EXPECT_EQ(messages()[0].text, "create volume from backend storage:Driver failed to create the volume.");
+}
+
+TEST_F(Copies, AnUploadedVolumeIsAnImageOfItsBytes) {
+  start();
+  const auto source = made(content('u'));
+  origin_.hold(MemoryOrigin::uploads);
+  const auto image = run(volumes_->start_upload(upload(source), user()));
+  ASSERT_TRUE(image) << image.error().message;
+  EXPECT_EQ(image->status, "queued");
+  EXPECT_EQ(status(source), "uploading");
+  EXPECT_EQ(run(volumes_->remove(source)).error().code, Errc::conflict);
+  EXPECT_EQ(run(volumes_->start_upload(upload(source), user())).error().code, Errc::conflict);
+  origin_.release(MemoryOrigin::uploads);
+  ASSERT_TRUE(eventually([&] { return status(source) == "available"; }));
+  const auto [size_bytes, first] = origin_.uploaded(image->id);
+  EXPECT_EQ(size_bytes, base::gib);
+  ASSERT_GT(first.size(), 65536U);
+  EXPECT_EQ(first.substr(0, 65536), content('u'));
+  EXPECT_EQ(first.find_first_not_of('\0', 65536), std::string::npos);
+  // What the volume had of its image is carried over, but for what is the old image's own.
+  EXPECT_FALSE(image->properties.contains("checksum"));
+  EXPECT_FALSE(image->properties.contains("image_id"));
+  EXPECT_TRUE(messages().empty());
+}
+
+TEST_F(Copies, AnUploadThatBreaksTakesTheImageBackAndTheVolumeStaysAsItWas) {
+  start();
+  const auto source = made(content('u'));
+  origin_.break_uploads();
+  const auto image = run(volumes_->start_upload(upload(source), user()));
+  ASSERT_TRUE(image);
+  ASSERT_TRUE(eventually([&] { return status(source) == "available" && !messages().empty(); }));
+  EXPECT_FALSE(origin_.has(image->id));
+  EXPECT_EQ(messages()[0].text, "copy volume to image:Failed to upload volume to image at backend.");
+}
+
+TEST_F(Copies, AnImageThatMayNotBeMadeLeavesTheVolumeAvailable) {
+  start();
+  const auto source = made(content('u'));
+  EXPECT_EQ(run(volumes_->start_upload(upload(source, "refused"), user())).error().code, Errc::forbidden);
+  EXPECT_EQ(status(source), "available");
+  auto converted = upload(source);
+  converted.disk_format = "qcow2";
+  EXPECT_EQ(run(volumes_->start_upload(converted, user())).error().code, Errc::unsupported);
+  EXPECT_EQ(status(source), "available");
+}
+
+TEST_F(Copies, AStopInTheMiddleOfAnUploadIsSettledAtTheNextStart) {
+  start();
+  const auto source = made(content('u'));
+  origin_.hold(MemoryOrigin::uploads);
+  ASSERT_TRUE(run(volumes_->start_upload(upload(source), user())));
+  stop(seconds(0));
+  origin_.release(MemoryOrigin::uploads);
+  start();
+  EXPECT_EQ(status(source), "available");
+  EXPECT_EQ(first_bytes(source, 65536), content('u'));
+}
+
+TEST_F(Copies, AStatusSetByHandIsNoWorkThatWasCutShort) {
+  start();
+  const auto source = made(content('s'));
+  ASSERT_TRUE(catalog_->update_volume(
+      source, {.status = "creating", .status_reason = "reset by an administrator from available"}));
+  // Nor a create that anyone may go on with.
+  auto again = wish(row(source)->image_id);
+  again.volume_id = source;
+  EXPECT_FALSE(create(again));
+  restart();
+  EXPECT_EQ(status(source), "error");
+  EXPECT_EQ(first_bytes(source, 65536), content('s'));
+}
+
+class Scheduling : public Copies {
+ protected:
+  catalog::VolumeType type(const std::string& name, std::map<std::string, std::string> specs) {
+    catalog::VolumeType made{.id = base::new_uuid(), .name = name, .extra_specs = std::move(specs)};
+    EXPECT_TRUE(catalog_->create_volume_type(made));
+    return made;
+  }
+};
+
+TEST_F(Scheduling, AVolumeGoesToTheFirstBackendThatAgreesWithItsType) {
+  backend_options_["slow"].storage_protocols = {"nfs"};
+  start();
+  type("shared", {{"storage_protocol", "nfs"}, {"vendor_name", "Open Source"}});
+  auto request = wish(origin_.add(content('a')).id);
+  request.volume_type = "shared";
+  const auto created = create(request);
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(created->volume.backend, "slow");
+  EXPECT_EQ(created->volume.volume_type, "shared");
+}
+
+TEST_F(Scheduling, WhereNoBackendAgreesTheVolumeFailsAndItsOwnerIsTold) {
+  start();
+  type("odd", {{"storage_protocol", "pigeon"}});
+  auto request = wish(origin_.add(content('a')).id);
+  request.volume_type = "odd";
+  const auto failed = create(request);
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(status(request.volume_id), "error");
+  EXPECT_EQ(row(request.volume_id)->backend, "");
+  ASSERT_EQ(messages().size(), 1U);
+  EXPECT_EQ(messages()[0].text, "schedule allocate volume:Could not find any available weighted backend.");
+  EXPECT_EQ(messages()[0].action_id, "001");
+  EXPECT_EQ(messages()[0].detail_id, "003");
+  ASSERT_TRUE(run(volumes_->remove(request.volume_id)));
+  EXPECT_TRUE(eventually([&] { return !row(request.volume_id); }));
+}
+
+TEST_F(Scheduling, ADisabledOrFrozenServiceGetsNoNewVolume) {
+  backend_options_["slow"].image_volume_cache_enabled = true;
+  start();
+  const auto image = origin_.add(content('a')).id;
+  ASSERT_TRUE(catalog_->set_service_state("host@fast", {.disabled = true}));
+  EXPECT_EQ(create(wish(image))->volume.backend, "slow");
+  ASSERT_TRUE(catalog_->set_service_state("host@slow", {.frozen = true}));
+  EXPECT_FALSE(create(wish(image)));
+  ASSERT_TRUE(catalog_->set_service_state("host@fast", {}));
+  EXPECT_EQ(create(wish(image))->volume.backend, "fast");
+}
+
+TEST_F(Scheduling, AnImageMayNameTheType) {
+  start();
+  type("gold", {{"volume_backend_name", "fast-pool"}});
+  auto info = origin_.add(content('a'));
+  info.properties["cinder_img_volume_type"] = "gold";
+  origin_.put(info, content('a'));
+  EXPECT_EQ(create(wish(info.id))->volume.volume_type, "gold");
+  info.properties["cinder_img_volume_type"] = "of which there is none";
+  origin_.put(info, content('a'));
+  EXPECT_EQ(create(wish(info.id))->volume.volume_type, "fast-pool");
+}
+
+TEST_F(Scheduling, ARetypeStaysOnTheBackend) {
+  backend_options_["slow"].storage_protocols = {"nfs"};
+  start();
+  const auto id = made(content('a'));
+  const auto same = type("same", {{"volume_backend_name", "fast-pool"}});
+  ASSERT_TRUE(run(volumes_->retype(id, same)));
+  EXPECT_EQ(row(id)->volume_type, "same");
+  EXPECT_EQ(run(volumes_->retype(id, same)).error().code, Errc::conflict);
+  EXPECT_EQ(run(volumes_->retype(id, type("other", {{"storage_protocol", "nfs"}}))).error().code, Errc::unsupported);
+}
+
+}  // namespace
+}  // namespace imagecache::volume_cache
