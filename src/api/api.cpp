@@ -14,8 +14,12 @@ void add_volume_api(http::Router& router, ApiContext& api) {
   add_volume_metadata_routes(router, api);
   add_volume_action_routes(router, api);
   add_type_routes(router, api);
+  add_type_access_routes(router, api);
   add_quota_routes(router, api);
   add_service_routes(router, api);
+  add_scheduler_stats_routes(router, api);
+  add_extension_routes(router, api);
+  add_message_routes(router, api);
   add_empty_list_routes(router, api);
   add_image_view_routes(router, api);
   add_v3_otherwise(router, api);

@@ -21,10 +21,6 @@ base::Task<Reply> backups(Call& call) {
   static_cast<void>(call);
   co_return empty_list("backups");
 }
-base::Task<Reply> messages(Call& call) {
-  static_cast<void>(call);
-  co_return empty_list("messages");
-}
 base::Task<Reply> groups(Call& call) {
   static_cast<void>(call);
   co_return empty_list("groups");
@@ -52,7 +48,6 @@ void add_empty_list_routes(http::Router& router, ApiContext& api) {
   add_v3_route(router, api, "GET", "/qos-specs", qos_specs);
   add_v3_route(router, api, "GET", "/os-volume-transfer", transfers);
   add_v3_route(router, api, "GET", "/os-volume-transfer/detail", transfers);
-  add_v3_route(router, api, "GET", "/messages", messages, Microversion{3, 3});
   add_v3_route(router, api, "GET", "/groups", groups, Microversion{3, 13});
   add_v3_route(router, api, "GET", "/groups/detail", groups, Microversion{3, 13});
   add_v3_route(router, api, "GET", "/attachments", attachments, Microversion{3, 27});

@@ -42,6 +42,17 @@ std::optional<std::int64_t> limit_of(const JsonIn& value) {
   return static_cast<std::int64_t>(*number);
 }
 
+/// Keys that clients send along and that are no resources.
+bool is_no_resource(std::string_view name, const JsonIn& value) {
+  return name == "tenant_id" || name == "id" || name == "project_id" || name == "force" || name == "class_name" ||
+         value.is_null();
+}
+
+std::unexpected<Error> no_limit(const std::string& name) {
+  return fail(Errc::invalid_argument, "Invalid input for field/attribute " + name +
+                                          ". The value must be a whole number from -1 to 2147483647.");
+}
+
 }  // namespace
 
 std::vector<NamedUsage> complete_quota(const std::map<std::string, catalog::QuotaUsage>& rows,
@@ -81,19 +92,27 @@ Json quota_view(const std::vector<NamedUsage>& quota, bool with_usage, const std
 Result<std::map<std::string, std::int64_t>> parse_limits(const JsonIn& object, const std::vector<NamedUsage>& quota) {
   std::map<std::string, std::int64_t> limits;
   for (const auto& [name, value] : object.items()) {
-    if (name == "tenant_id" || name == "id" || name == "project_id" || name == "force" || value.is_null()) continue;
+    if (is_no_resource(name, value)) continue;
     const auto known = std::ranges::find(quota, name, &NamedUsage::resource);
     if (known == quota.end()) return fail(Errc::invalid_argument, "Bad key(s) in quota set: " + name);
     const auto limit = limit_of(value);
-    if (!limit) {
-      return fail(Errc::invalid_argument, "Invalid input for field/attribute " + name +
-                                              ". The value must be a whole number from -1 to 2147483647.");
-    }
+    if (!limit) return no_limit(name);
     const std::uint64_t used = known->usage.in_use + known->usage.reserved;
     if (*limit >= 0 && static_cast<std::uint64_t>(*limit) < used) {
       return fail(Errc::invalid_argument, "Quota limit for " + name + " must be at least " + std::to_string(used) +
                                               ", which is in use or reserved.");
     }
+    limits[name] = *limit;
+  }
+  return limits;
+}
+
+Result<std::map<std::string, std::int64_t>> parse_class_limits(const JsonIn& object) {
+  std::map<std::string, std::int64_t> limits;
+  for (const auto& [name, value] : object.items()) {
+    if (is_no_resource(name, value)) continue;
+    const auto limit = limit_of(value);
+    if (!limit) return no_limit(name);
     limits[name] = *limit;
   }
   return limits;

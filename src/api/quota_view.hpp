@@ -27,6 +27,9 @@ Json quota_view(const std::vector<NamedUsage>& quota, bool with_usage, const std
 /// The limits of a PUT: known resources, whole numbers from -1 on, not below what is used. Errc::invalid_argument.
 Result<std::map<std::string, std::int64_t>> parse_limits(const JsonIn& object, const std::vector<NamedUsage>& quota);
 
+/// The same of a quota class: any resource, as Cinder takes them; the catalog knows which there can be.
+Result<std::map<std::string, std::int64_t>> parse_class_limits(const JsonIn& object);
+
 /// {"limits": {"rate": [], "absolute": {…}}}, exactly the ten that clients' schemas name.
 Json limits_view(const std::vector<NamedUsage>& quota);
 

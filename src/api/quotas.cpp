@@ -79,11 +79,41 @@ base::Task<Reply> reset(Call& call) {
   co_return empty_reply(200);
 }
 
-/// There is one class, "default"; its limits are the quota_* options.
+Result<Quota> class_blocking(ApiContext& api, const std::string& name) {
+  IMAGECACHE_TRY(const auto limits, api.volumes.catalog().quota_class(name));
+  IMAGECACHE_TRY(const auto types, visible_types(api.volumes));
+  std::map<std::string, catalog::QuotaUsage> rows;
+  for (const auto& [resource, limit] : limits) rows[resource].limit = limit;
+  return complete_quota(rows, types);
+}
+
+/// Only the class "default" counts for anybody: it is over the quota_* options for all projects without limits of their
+/// own.
 base::Task<Reply> show_class(Call& call) {
-  auto quota = co_await base::offload(call.api.pool, [&api = call.api] { return defaults_blocking(api); });
+  if (!call.who.is_admin)
+    co_return fault(403, "Policy doesn't allow volume_extension:quota_classes:get to be performed.");
+  auto quota = co_await base::offload(
+      call.api.pool, [&api = call.api, name = call.parameter("class")] { return class_blocking(api, name); });
   if (!quota) co_return fault(quota.error());
   co_return json_reply(200, Json{{"quota_class_set", quota_view(*quota, false, call.parameter("class"))}});
+}
+
+base::Task<Reply> update_class(Call& call) {
+  if (!call.who.is_admin)
+    co_return fault(403, "Policy doesn't allow volume_extension:quota_classes:update to be performed.");
+  auto body = wrapped_object(call.body, "quota_class_set");
+  if (!body) co_return fault(body.error());
+  auto limits = parse_class_limits(*body);
+  if (!limits) co_return fault(limits.error());
+  auto quota = co_await base::offload(
+      call.api.pool, [&api = call.api, name = call.parameter("class"), given = *limits]() -> Result<Quota> {
+        IMAGECACHE_CHECK(api.volumes.catalog().set_quota_class(name, given));
+        return class_blocking(api, name);
+      });
+  if (!quota) co_return fault(quota.error());
+  Json view = quota_view(*quota, false, {});
+  for (const auto& [resource, limit] : *limits) view[resource] = limit;  // of types that are not there too
+  co_return json_reply(200, Json{{"quota_class_set", std::move(view)}});
 }
 
 base::Task<Reply> limits(Call& call) {
@@ -103,6 +133,7 @@ void add_quota_routes(http::Router& router, ApiContext& api) {
   add_v3_route(router, api, "PUT", "/os-quota-sets/{target_project}", update);
   add_v3_route(router, api, "DELETE", "/os-quota-sets/{target_project}", reset);
   add_v3_route(router, api, "GET", "/os-quota-class-sets/{class}", show_class);
+  add_v3_route(router, api, "PUT", "/os-quota-class-sets/{class}", update_class);
   add_v3_route(router, api, "GET", "/limits", limits);
 }
 

@@ -21,8 +21,8 @@ Json object_of(const Map& map) {
   return object;
 }
 
-Reply type_reply(const Call& call, const VolumeType& type) {
-  return json_reply(200, Json{{"volume_type", type_view(type, call.who.is_admin)}});
+Reply type_reply(const Call& call, const VolumeType& type, TypeDetail detail = TypeDetail::shown) {
+  return json_reply(200, Json{{"volume_type", type_view(type, call.who.is_admin, detail)}});
 }
 
 std::unexpected<Error> no_type(const std::string& id) {
@@ -41,9 +41,25 @@ Result<VolumeType> find_blocking(ApiContext& api, const std::string& id) {
   return std::move(*type);
 }
 
+/// For anyone who may use it; for others it is not there.
 base::Task<Result<VolumeType>> find(Call& call) {
   co_return co_await base::offload(
-      call.api.pool, [&api = call.api, id = call.parameter("type_id")] { return find_blocking(api, id); });
+      call.api.pool, [&api = call.api, who = call.who, id = call.parameter("type_id")]() -> Result<VolumeType> {
+        IMAGECACHE_TRY(auto type, find_blocking(api, id));
+        IMAGECACHE_TRY(const bool usable, may_use(api.volumes, who, type));
+        if (!usable) return no_type(id);
+        return type;
+      });
+}
+
+/// All for an administrator, unless he asks for some; for others those that they may use.
+Result<std::vector<VolumeType>> list_blocking(ApiContext& api, const base::RequestContext& who) {
+  IMAGECACHE_TRY(auto types, visible_types(api.volumes));
+  if (who.is_admin) return types;
+  IMAGECACHE_TRY(const auto ids, api.volumes.catalog().types_of_project(who.project_id));
+  std::erase_if(
+      types, [&](const VolumeType& type) { return !type.is_public && std::ranges::find(ids, type.id) == ids.end(); });
+  return types;
 }
 
 /// A row that may be changed: the type that a backend is by itself becomes a row only when somebody makes it one.
@@ -59,9 +75,9 @@ Result<VolumeType> find_row(ApiContext& api, const std::string& id) {
 }
 
 base::Task<Reply> list(Call& call) {
-  auto types = co_await base::offload(call.api.pool, [&volumes = call.api.volumes] { return visible_types(volumes); });
+  auto types =
+      co_await base::offload(call.api.pool, [&api = call.api, who = call.who] { return list_blocking(api, who); });
   if (!types) co_return fault(types.error());
-  if (!call.who.is_admin) std::erase_if(*types, [](const VolumeType& type) { return !type.is_public; });
   const auto wanted = call.query.find("is_public");
   if (wanted != call.query.end()) {
     if (const auto is_public = parse_bool(wanted->second)) {
@@ -88,7 +104,6 @@ base::Task<Reply> list(Call& call) {
 base::Task<Reply> show(Call& call) {
   auto type = co_await find(call);
   if (!type) co_return fault(type.error());
-  if (!type->is_public && !call.who.is_admin) co_return fault(no_type(call.parameter("type_id")).error());
   co_return type_reply(call, *type);
 }
 
@@ -127,7 +142,7 @@ base::Task<Reply> create(Call& call) {
     co_return fault(409, "Volume Type " + type.name + " already exists.");
   }
   if (!done) co_return fault(done.error());
-  co_return type_reply(call, type);
+  co_return type_reply(call, type, TypeDetail::created);
 }
 
 /// Reads the row, lets `change` change it, writes it back, with nobody between.
@@ -166,7 +181,7 @@ base::Task<Reply> update(Call& call) {
   };
   auto type = co_await change_type(call, change);
   if (!type) co_return fault(type.error());
-  co_return type_reply(call, *type);
+  co_return type_reply(call, *type, TypeDetail::updated);
 }
 
 base::Task<Reply> remove(Call& call) {

@@ -46,17 +46,17 @@ Result<void> refuse_sources(const JsonIn& volume) {
     std::string_view key;
     std::string_view words;
   };
-  static constexpr std::array<Source, 5> refused = {{{"source_volid", "another volume"},
-                                                     {"snapshot_id", "a snapshot"},
-                                                     {"backup_id", "a backup"},
-                                                     {"consistencygroup_id", "a consistency group"},
-                                                     {"group_id", "a group"}}};
+  static constexpr std::array<Source, 3> refused = {
+      {{"backup_id", "a backup"}, {"consistencygroup_id", "a consistency group"}, {"group_id", "a group"}}};
   for (const Source& source : refused) {
     if (member(volume, source.key) == nullptr) continue;
     return fail(Errc::invalid_argument, fmt::format("Invalid input received: {}: this service makes volumes from "
-                                                    "images or empty, not from {}.",
+                                                    "images and volumes, or empty, not from {}.",
                                                     source.key, source.words));
   }
+  IMAGECACHE_TRY(const auto snapshot, string_member(volume, "snapshot_id", max_text));
+  if (snapshot && !snapshot->empty())
+    return fail(Errc::not_found, fmt::format("Snapshot {} could not be found.", *snapshot));
   IMAGECACHE_TRY(const auto multiattach, bool_member(volume, "multiattach"));
   if (multiattach.value_or(false)) {
     return fail(Errc::invalid_argument,
@@ -109,11 +109,17 @@ Result<VolumeCreateBody> parse_volume_create(std::string_view body, Microversion
   IMAGECACHE_TRY(auto metadata, map_member(volume, "metadata"));
   IMAGECACHE_CHECK(refuse_sources(volume));
   IMAGECACHE_TRY(create.image_id, image_id_of(volume));
-  if (!size) {
+  IMAGECACHE_TRY(const auto source, string_member(volume, "source_volid", max_text));
+  create.source_volid = source.value_or("");
+  if (!create.source_volid.empty() && !create.image_id.empty()) {
+    return fail(Errc::invalid_argument,
+                "Invalid input received: May specify only one of snapshot, imageRef or source volume");
+  }
+  if (!size && create.source_volid.empty()) {
     return fail(Errc::invalid_argument,
                 "Invalid input received: Volume size 'None' must be an integer and greater than 0");
   }
-  create.size_gb = *size;
+  create.size_gb = size.value_or(0);
   create.name = name.value_or("");
   create.description = description.value_or("");
   create.volume_type = type.value_or("");

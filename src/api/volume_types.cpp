@@ -1,5 +1,6 @@
 #include "api/volume_types.hpp"
 
+#include <algorithm>
 #include <array>
 
 #include "base/try.hpp"
@@ -65,7 +66,14 @@ Result<std::optional<catalog::VolumeType>> default_type(volume_cache::VolumeCach
   return std::optional<catalog::VolumeType>(own);
 }
 
-Json type_view(const catalog::VolumeType& type, bool is_admin) {
+Result<bool> may_use(volume_cache::VolumeCache& volumes, const base::RequestContext& who,
+                     const catalog::VolumeType& type) {
+  if (type.is_public || who.is_admin) return true;
+  IMAGECACHE_TRY(const auto ids, volumes.catalog().types_of_project(who.project_id));
+  return std::ranges::find(ids, type.id) != ids.end();
+}
+
+Json type_view(const catalog::VolumeType& type, bool is_admin, TypeDetail detail) {
   Json specs = Json::object();
   for (const auto& [key, value] : type.extra_specs) {
     bool shown = is_admin;
@@ -76,9 +84,9 @@ Json type_view(const catalog::VolumeType& type, bool is_admin) {
             {"name", type.name},
             {"is_public", type.is_public},
             {"description", or_null(type.description)},
-            {"extra_specs", std::move(specs)},
-            {"os-volume-type-access:is_public", type.is_public}};
-  if (is_admin) view["qos_specs_id"] = nullptr;
+            {"extra_specs", std::move(specs)}};
+  if (detail != TypeDetail::updated) view["os-volume-type-access:is_public"] = type.is_public;
+  if (detail == TypeDetail::shown && is_admin) view["qos_specs_id"] = nullptr;
   return view;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "api/json.hpp"
+#include "base/request_context.hpp"
 #include "catalog/catalog.hpp"
 #include "volume_cache/backend_type.hpp"
 #include "volume_cache/volume_cache.hpp"
@@ -25,7 +26,14 @@ Result<std::optional<catalog::VolumeType>> default_type(volume_cache::VolumeCach
 
 using volume_cache::id_of_backend_type;
 
+/// Which answer it is for: Cinder's keys differ, and clients' schemas forbid those that they do not know.
+enum class TypeDetail { shown, created, updated };
+
 /// The object inside {"volume_type": …}.
-Json type_view(const catalog::VolumeType& type, bool is_admin);
+Json type_view(const catalog::VolumeType& type, bool is_admin, TypeDetail detail = TypeDetail::shown);
+
+/// May this caller use it? Public, his project has access, or he is an administrator. Blocks.
+Result<bool> may_use(volume_cache::VolumeCache& volumes, const base::RequestContext& who,
+                     const catalog::VolumeType& type);
 
 }  // namespace imagecache::api

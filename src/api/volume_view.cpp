@@ -16,6 +16,23 @@ Json string_object(const std::map<std::string, std::string>& map) {
   return object;
 }
 
+Json attachments(const catalog::Volume& volume, const VolumeViewOptions& options) {
+  Json array = Json::array();
+  if (!volume.attachment) return array;
+  const catalog::Attachment& attachment = *volume.attachment;
+  Json view;
+  view["id"] = volume.id;
+  view["attachment_id"] = attachment.id;
+  view["volume_id"] = volume.id;
+  view["server_id"] = or_null(attachment.instance_id);
+  view["device"] = or_null(attachment.mountpoint);
+  view["attached_at"] = time_or_null(attachment.attached_at);
+  // Where a volume is used is the administrator's to know (bug 1740950 of Cinder's).
+  view["host_name"] = options.is_admin ? or_null(attachment.host_name) : Json(nullptr);
+  array.push_back(std::move(view));
+  return array;
+}
+
 bool since(const VolumeViewOptions& options, unsigned minor) {
   return options.version >= Microversion{3, minor};
 }
@@ -43,8 +60,10 @@ Json volume_view(const catalog::Volume& volume, const VolumeViewOptions& options
   view["volume_type"] = or_null(volume.volume_type);
   view["snapshot_id"] = nullptr;
   // The image-volume a volume was cloned from is another project's: not shown.
-  view["source_volid"] = nullptr;
+  view["source_volid"] = or_null(volume.source_volid);
   view["metadata"] = string_object(volume.metadata);
+  // One of Cinder's own keys, which it shows among the user's.
+  if (volume.attachment) view["metadata"]["attached_mode"] = volume.attachment->mode;
   view["links"] = links(volume, options);
   view["user_id"] = or_null(volume.user_id);
   view["bootable"] = volume.bootable ? "true" : "false";
@@ -52,7 +71,7 @@ Json volume_view(const catalog::Volume& volume, const VolumeViewOptions& options
   view["replication_status"] = nullptr;
   view["consistencygroup_id"] = nullptr;
   view["multiattach"] = false;
-  view["attachments"] = Json::array();
+  view["attachments"] = attachments(volume, options);
   if (options.is_admin) view["migration_status"] = nullptr;
   if (since(options, 13)) view["group_id"] = nullptr;
   if (since(options, 21) && options.is_admin) view["provider_id"] = nullptr;

@@ -7,17 +7,34 @@
 #include "api/volume_request.hpp"
 #include "api/volume_types.hpp"
 #include "base/text.hpp"
+#include "base/try.hpp"
 
 namespace imagecache::api {
 namespace {
 
 /// The type's name for VolumeCache, which knows names only: Errc::not_found in Cinder's words for an unknown one.
-Result<std::string> type_name_blocking(volume_cache::VolumeCache& volumes, const std::string& name_or_id) {
+Result<std::string> type_name_blocking(volume_cache::VolumeCache& volumes, const base::RequestContext& who,
+                                       const std::string& name_or_id) {
   if (name_or_id.empty()) return std::string();
-  auto type = find_type(volumes, name_or_id);
-  if (!type) return std::unexpected(std::move(type).error());
-  if (!*type) return fail(Errc::not_found, "Volume type with name " + name_or_id + " could not be found.");
-  return (*type)->name;
+  IMAGECACHE_TRY(const auto type, find_type(volumes, name_or_id));
+  bool usable = false;
+  if (type) {
+    IMAGECACHE_TRY(usable, may_use(volumes, who, *type));
+  }
+  if (!usable) return fail(Errc::not_found, "Volume type with name " + name_or_id + " could not be found.");
+  return type->name;
+}
+
+/// What is looked up before VolumeCache is asked: the volume to copy, which must be the caller's to see and says what
+/// the request leaves open, and the type's name.
+Result<VolumeCreateBody> complete_blocking(ApiContext& api, const base::RequestContext& who, VolumeCreateBody body) {
+  if (!body.source_volid.empty()) {
+    IMAGECACHE_TRY(const auto source, find_volume_blocking(api, who, body.source_volid));
+    if (body.size_gb == 0) body.size_gb = source.volume.size_gb;
+    if (body.volume_type.empty()) body.volume_type = source.volume.volume_type;
+  }
+  IMAGECACHE_TRY(body.volume_type, type_name_blocking(api.volumes, who, body.volume_type));
+  return body;
 }
 
 base::Task<Reply> create(Call& call) {
@@ -27,16 +44,17 @@ base::Task<Reply> create(Call& call) {
   if (!body->availability_zone.empty() && body->availability_zone != options.availability_zone) {
     co_return fault(400, "Availability zone '" + body->availability_zone + "' is invalid.");
   }
-  auto type = co_await base::offload(call.api.pool, [&volumes = call.api.volumes, name = body->volume_type] {
-    return type_name_blocking(volumes, name);
+  body = co_await base::offload(call.api.pool, [&api = call.api, who = call.who, given = std::move(*body)] {
+    return complete_blocking(api, who, given);
   });
-  if (!type) co_return fault(type.error());
+  if (!body) co_return fault(body.error());
 
   volume_cache::CreateRequest request;
   request.volume_id = base::new_uuid();
-  request.volume_type = std::move(*type);
+  request.volume_type = std::move(body->volume_type);
   request.size_gb = body->size_gb;
   request.image_id = body->image_id;
+  request.source_volid = body->source_volid;
   request.display_name = std::move(body->name);
   request.display_description = std::move(body->description);
   request.metadata = std::move(body->metadata);

@@ -12,6 +12,8 @@ std::string_view word(volume_cache::Outcome outcome) {
       return "collapsed";
     case volume_cache::Outcome::uncached:
       return "uncached";
+    case volume_cache::Outcome::copied:
+      return "copied";
     case volume_cache::Outcome::empty:
       return "empty";
   }

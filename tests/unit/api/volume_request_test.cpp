@@ -66,11 +66,25 @@ TEST(CreateBody, AWrongSizeIsSaidAsClientsExpectIt) {
 }
 
 TEST(CreateBody, SourcesThatAreNotServedSayWhich) {
-  for (const char* source : {"source_volid", "snapshot_id", "backup_id", "group_id"}) {
+  for (const char* source : {"consistencygroup_id", "backup_id", "group_id"}) {
     const auto message = refused(std::string(R"({"volume": {"size": 1, ")") + source + R"(": "x"}})");
     EXPECT_NE(message.find(source), std::string::npos);
-    EXPECT_NE(message.find("this service makes volumes from images or empty"), std::string::npos);
+    EXPECT_NE(message.find("this service makes volumes from images and volumes, or empty"), std::string::npos);
   }
+  const auto snapshot = parse_volume_create(R"({"volume": {"size": 1, "snapshot_id": "x"}})", {});
+  ASSERT_FALSE(snapshot);
+  EXPECT_EQ(snapshot.error().code, Errc::not_found);
+  EXPECT_EQ(snapshot.error().message, "Snapshot x could not be found.");
+}
+
+TEST(CreateBody, ACopyMayLeaveItsSizeToItsSource) {
+  const auto body = parse_volume_create(R"({"volume": {"source_volid": "x", "size": null}})", {});
+  ASSERT_TRUE(body) << body.error().message;
+  EXPECT_EQ(body->source_volid, "x");
+  EXPECT_EQ(body->size_gb, 0U);
+  EXPECT_EQ(refused(R"({"volume": {"size": 1, "source_volid": "x", "imageRef":
+                      "b8a4849c-1537-4574-badd-90de38482b5a"}})"),
+            "Invalid input received: May specify only one of snapshot, imageRef or source volume");
 }
 
 TEST(CreateBody, WhatIsNoObjectIsRefused) {
