@@ -22,7 +22,8 @@ openstack="ceph-mon ceph-mgr ceph-osd ceph-common keystone uwsgi-core uwsgi-plug
   python3-openstackclient python3-cinderclient python3-glanceclient"
 # What tests/support/lvm_guest.sh makes a machine of; it fetches a kernel besides.
 guest="qemu-system-x86 lvm2 thin-provisioning-tools busybox-static kmod cpio"
-test="$build $image $openstack $guest btrfs-progs sqlite3 openssl mypy"
+test="$build $image $openstack $guest btrfs-progs sqlite3 openssl mypy tempest python3-tempest cinder-tempest-plugin
+  python3-stestr python3-subunit python3-testtools python3-ddt"
 bench="$build $image glance-api nginx varnish openssl"
 
 wanted=""

@@ -3,9 +3,10 @@
 #
 #   packages · a bootable image (kept between runs) · small loop-mounted file systems · a Ceph cluster · build with ASan and
 #   UBSan · clang-format · clang-tidy · ctest (unit, contract, service, crash) · end to end with a real glance-api, keystone and Cinder
+#   · OpenStack's own API tests
 #
 # Goes on after a failure, so that one run shows everything. The last line is "N passed, M failed": ctest's tests, the end-to-end
-# cases and the two source checks; a test that was skipped or not run counts as failed. Exit status 1 if anything failed.
+# cases, OpenStack's tests and the two source checks; a test that was skipped or not run counts as failed. Exit status 1 if anything failed.
 # Mounting needs root (or sudo). SKIP_TIDY=1 leaves clang-tidy out; the rest always runs.
 set -uo pipefail
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -100,6 +101,15 @@ if read -r ok bad < <(sed -n '$s/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p'
 else
   failed=$((failed + 1))
   echo "FAILED: tests/e2e/run ended without a count"
+fi
+
+step "OpenStack's own API tests, with a real keystone and glance"
+DAEMON=$PWD/build/asan/cinder-image-cache tests/tempest/run | tee "$work/tempest.log"
+if read -r ok bad < <(sed -n '$s/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p' "$work/tempest.log"); then
+  passed=$((passed + ok)) failed=$((failed + bad))
+else
+  failed=$((failed + 1))
+  echo "FAILED: tests/tempest/run ended without a count"
 fi
 
 step "the end"

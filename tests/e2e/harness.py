@@ -506,7 +506,7 @@ class Daemon(Process):
     """
 
     def __init__(self, binary, folder, origin, volume_dir=None, image_cache_dir=None, extra_default="", extra_own="",
-                 flavor="cachemanagement", keystone=None, more="", scheme="http"):
+                 flavor="cachemanagement", keystone=None, more="", scheme="http", token_cache_time=-1):
         self.config = folder / "cinder.conf"
         super().__init__(binary, folder, [self.config])
         self.volume_dir = volume_dir or folder / "volumes"
@@ -545,7 +545,7 @@ state_path = {folder}/state
 {extra_own}
 [paste_deploy]
 flavor = {flavor}
-{self.credentials(keystone) if keystone else ""}
+{self.credentials(keystone, token_cache_time) if keystone else ""}
 {more}
 """)
 
