@@ -60,9 +60,9 @@ base::Task<Reply> update_readonly(Call& call, const JsonIn& arguments, const cat
   if (!readonly) co_return fault(readonly.error());
   if (!*readonly) co_return fault(400, "'readonly' is a required property");
   if (volume.status != "available") {
-    co_return fault(400, "Invalid volume: Volume " + volume.id +
-                             " status must be available to update readonly flag, but current status is: " +
-                             volume.status + ".");
+    co_return fault(
+        400, "Invalid volume: Volume " + volume.id +
+                 " status must be available to update readonly flag, but current status is: " + volume.status + ".");
   }
   auto done = co_await base::offload(
       call.api.pool, [&api = call.api, id = volume.id, who = call.who, value = **readonly]() -> Result<void> {
