@@ -23,6 +23,12 @@ Error about(const VolumeId& volume, std::string_view what, Error error) {
   return {error.code, volume.name + ": " + std::string(what) + ": " + error.message};
 }
 
+/// The service asks for no clone that is smaller than what it has made: somebody else has been at the source since.
+std::unexpected<Error> source_has_grown(const CloneSpec& clone, std::uint64_t size_bytes) {
+  return fail(Errc::corrupt, clone.target.name + ": " + clone.source.name + " has become " +
+                                 std::to_string(size_bytes) + " bytes, larger than the clone");
+}
+
 std::optional<std::uint64_t> zero_from(const LogicalVolume& volume) {
   for (const std::string_view tag : volume.tags) {
     if (tag.starts_with(zero_from_tag)) return base::parse_unsigned(tag.substr(zero_from_tag.size()));
@@ -127,17 +133,20 @@ Result<void> LvmDriver::create_cloned_volume(const CloneSpec& clone) {
 
 Result<void> LvmDriver::clone_thin(const CloneSpec& clone) {
   if (auto cloned = group_.clone_thin(clone.source.name, clone.target.name); !cloned) {
-    return std::unexpected(about(clone.target, "cannot clone " + clone.source.name, std::move(cloned).error()));
+    Error error = std::move(cloned).error();
+    if (error.code == Errc::internal) {
+      // Made before lvm_type was thin: of no use any more, so that the service makes another.
+      const auto source = group_.find(clone.source.name);
+      if (source && !source->is_thin()) error = {Errc::corrupt, clone.source.name + " is no thin volume"};
+    }
+    return std::unexpected(about(clone.target, "cannot clone " + clone.source.name, std::move(error)));
   }
   base::crash_point("clone.cloned");
   const auto grown = [&]() -> Result<void> {
     // The device says what the source's size is, with no command for it.
     IMAGECACHE_TRY(const Device device, open(clone.target, Device::Use::look));
     const std::uint64_t wanted_bytes = whole_extents(clone.size_bytes);
-    if (device.size_bytes() > wanted_bytes) {
-      return fail(Errc::invalid_argument, clone.target.name + ": a clone cannot be smaller than its source, which is " +
-                                              std::to_string(device.size_bytes()) + " bytes");
-    }
+    if (device.size_bytes() > wanted_bytes) return source_has_grown(clone, device.size_bytes());
     if (device.size_bytes() == wanted_bytes) return {};
     auto extended = group_.extend(clone.target.name, clone.size_bytes);
     if (!extended) return std::unexpected(about(clone.target, "cannot extend", std::move(extended).error()));
@@ -150,10 +159,7 @@ Result<void> LvmDriver::clone_thin(const CloneSpec& clone) {
 Result<void> LvmDriver::clone_thick(const CloneSpec& clone) {
   // Sources are image-volumes, which nobody writes to, so there is no need of the snapshot that Cinder copies from.
   IMAGECACHE_TRY(const Device source, open(clone.source, Device::Use::read));
-  if (source.size_bytes() > whole_extents(clone.size_bytes)) {
-    return fail(Errc::invalid_argument, clone.target.name + ": a clone cannot be smaller than its source, which is " +
-                                            std::to_string(source.size_bytes()) + " bytes");
-  }
+  if (source.size_bytes() > whole_extents(clone.size_bytes)) return source_has_grown(clone, source.size_bytes());
   if (auto made = group_.create_thick(clone.target.name, clone.size_bytes); !made) {
     return std::unexpected(about(clone.target, "cannot create", std::move(made).error()));
   }

@@ -106,6 +106,7 @@ Errc errc_of_lvm(std::string_view errors) {
       Meaning{"reached threshold", Errc::no_space},
       Meaning{"above threshold", Errc::no_space},
       Meaning{"No space left", Errc::no_space},
+      Meaning{"too large for circular buffer", Errc::no_space},  // the group's metadata, of some thousand volumes
       Meaning{" in use", Errc::conflict},
       Meaning{"is used by another device", Errc::conflict},
       Meaning{"Permission denied", Errc::forbidden},

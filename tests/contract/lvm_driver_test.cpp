@@ -114,6 +114,9 @@ TEST(LvmReports, TheKindOfAFailureIsInItsWords) {
   EXPECT_EQ(errc_of_lvm("  Volume group \"vg\" has insufficient free space (1 extents): 2 required."), Errc::no_space);
   EXPECT_EQ(errc_of_lvm("  Cannot create new thin volume, free space in thin pool vg/p reached threshold."),
             Errc::no_space);
+  EXPECT_EQ(errc_of_lvm("  VG vg metadata on /dev/vda (524800 bytes) too large for circular buffer (1048064 bytes with "
+                        "524288 used)\n  Failed to write VG vg."),
+            Errc::no_space);
   EXPECT_EQ(errc_of_lvm("  Logical volume vg/a in use."), Errc::conflict);
   EXPECT_EQ(errc_of_lvm("  /run/lock/lvm/V_vg:aux: open failed: Permission denied"), Errc::forbidden);
   EXPECT_EQ(errc_of_lvm(""), Errc::internal);
@@ -206,7 +209,7 @@ TEST_F(LvmCommands, OfAThousandVolumesAreReadToTheEnd) {
 
 TEST_F(LvmCommands, OneThatTakesTooLongIsAskedToEndAndNotTornAway) {
   // As LVM does, it puts off the signal until what it is at is done.
-  auto vg = group("trap 'echo ended >$DIR/end; exit 5' TERM; while :; do sleep 0.05; done", 1s);
+  auto vg = group("trap 'echo ended >$DIR/end; exit 5' TERM; while :; do sleep 0.05; done", 3s);
   const auto failed = vg.activate("volume-a");
   ASSERT_FALSE(failed);
   EXPECT_EQ(failed.error().code, Errc::timeout);

@@ -131,6 +131,19 @@ TEST_P(LvmThin, AMissingGroupIsNamed) {
   EXPECT_THAT(ready.error().message, testing::HasSubstr("volume_group = no-such-group: no such volume group"));
 }
 
+TEST_P(LvmThin, ASourceThatIsNotAsItWasMadeIsToBeMadeAnew) {
+  run("lvcreate -q -y -L 1m -n volume-base " + group().name());  // as if lvm_type had been `default`
+  const auto of_thick = clone(one_, mib);
+  ASSERT_FALSE(of_thick);
+  EXPECT_EQ(of_thick.error().code, Errc::corrupt) << of_thick.error().message;
+  const VolumeId grown{"volume-grown"};
+  ASSERT_TRUE(driver().create_volume(grown, 2 * mib));
+  const auto of_grown = driver().create_cloned_volume({grown, one_, mib});
+  ASSERT_FALSE(of_grown);
+  EXPECT_EQ(of_grown.error().code, Errc::corrupt) << of_grown.error().message;
+  EXPECT_THAT(names(), testing::ElementsAre("volume-base", "volume-grown"));
+}
+
 TEST_P(LvmThick, TheGrownPartHoldsNothingOfWhatWasThere) {
   make_image_volume(image_, 4 * mib);
   run("lvremove -q -f " + path(base_));  // with its data left where it was
