@@ -73,15 +73,25 @@ Reply challenged(Reply reply, const Call& call) {
   return reply;
 }
 
-base::Task<Reply> v3_reply(Call& call, VersionAsked asked, Microversion since, CallHandler handler) {
+/// What a route was added with.
+struct V3Route {
+  CallHandler handler = nullptr;
+  std::string_view rule;
+  Microversion since = oldest_version;
+};
+
+base::Task<Reply> v3_reply(Call& call, VersionAsked asked, V3Route route) {
   if (asked.problem == VersionProblem::malformed) co_return fault(400, asked.message);
   if (asked.problem == VersionProblem::out_of_range) co_return fault(406, asked.message);
-  if (asked.version < since) co_return fault(404, "The resource could not be found.");
+  if (asked.version < route.since) co_return fault(404, "The resource could not be found.");
   auto who = co_await authenticate(call.api.authenticator, call.api.pool, call.exchange);
   if (!who) co_return challenged(fault(who.error()), call);
   call.who = std::move(*who);
   if (!settle_project(call)) co_return fault(400, "Malformed request url");
-  if (has_body(call.exchange.method()) && handler != no_such_resource) {
+  if (!route.rule.empty()) {
+    if (auto refused = refused_by_policy(call, route.rule)) co_return std::move(*refused);
+  }
+  if (has_body(call.exchange.method()) && route.handler != no_such_resource) {
     auto body = co_await call.exchange.read_body();
     if (!body) co_return fault(body.error());
     if (!body->empty() && !is_json_type(call.exchange.header("Content-Type"))) {
@@ -89,11 +99,10 @@ base::Task<Reply> v3_reply(Call& call, VersionAsked asked, Microversion since, C
     }
     call.body = std::move(*body);
   }
-  co_return co_await run_guarded(call, handler, v3_error);
+  co_return co_await run_guarded(call, route.handler, v3_error);
 }
 
-base::Task<void> serve_v3(ApiContext& api, http::Exchange& exchange, http::PathParameters path, Microversion since,
-                          CallHandler handler) {
+base::Task<void> serve_v3(ApiContext& api, http::Exchange& exchange, http::PathParameters path, V3Route route) {
   Call call{.api = api,
             .exchange = exchange,
             .path = std::move(path),
@@ -103,7 +112,7 @@ base::Task<void> serve_v3(ApiContext& api, http::Exchange& exchange, http::PathP
             .body = {}};
   VersionAsked asked = negotiate_version(exchange.header("OpenStack-API-Version"));
   call.version = asked.version;
-  Reply reply = co_await v3_reply(call, std::move(asked), since, handler);
+  Reply reply = co_await v3_reply(call, std::move(asked), route);
   if (call.who.request_id.empty()) call.who.request_id = base::internal_context().request_id;
   reply.headers.emplace_back("OpenStack-API-Version", "volume " + call.version.text());
   reply.headers.emplace_back("Vary", "OpenStack-API-Version");
@@ -168,12 +177,20 @@ std::string Call::base_url() const {
   return "http://" + (host.empty() ? std::string("localhost") : std::string(host));
 }
 
+std::optional<Reply> refused_by_policy(const Call& call, std::string_view rule, std::string_view project) {
+  const identity::PolicyTarget target{{"project_id", project.empty() ? call.who.project_id : std::string(project)},
+                                      {"user_id", call.who.user_id}};
+  if (call.api.policy.allows(rule, call.who, target)) return std::nullopt;
+  return fault(403, "Policy doesn't allow " + std::string(rule) + " to be performed.");
+}
+
 // The routes' closures are no coroutines themselves: they hand copies to one, which may then outlive them.
 
 void add_v3_route(http::Router& router, ApiContext& api, std::string_view method, std::string_view pattern,
-                  CallHandler handler, Microversion since) {
-  const auto serve = [&api, handler, since](http::Exchange& exchange, const http::PathParameters& path) {
-    return serve_v3(api, exchange, path, since, handler);
+                  CallHandler handler, std::string_view rule, Microversion since) {
+  const V3Route route{.handler = handler, .rule = rule, .since = since};
+  const auto serve = [&api, route](http::Exchange& exchange, const http::PathParameters& path) {
+    return serve_v3(api, exchange, path, route);
   };
   router.add(std::string(method), "/v3" + std::string(pattern), serve);
   router.add(std::string(method), "/v3/{project_id}" + std::string(pattern), serve);
@@ -196,7 +213,7 @@ void add_open_route(http::Router& router, ApiContext& api, std::string_view meth
 
 void add_v3_otherwise(http::Router& router, ApiContext& api) {
   router.otherwise([&api](http::Exchange& exchange, const http::PathParameters& path) {
-    return serve_v3(api, exchange, path, oldest_version, no_such_resource);
+    return serve_v3(api, exchange, path, {.handler = no_such_resource, .rule = {}});
   });
 }
 

@@ -2,6 +2,7 @@
 // version, with which body; and, whatever happens, one answer.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -33,11 +34,16 @@ struct Call {
 
 using CallHandler = base::Task<Reply> (*)(Call& call);
 
+/// Does the policy allow it to the caller, of what is `project`'s (empty: his own)? A 403 in Cinder's words if not.
+/// Whether another project's volume is there for him at all is another question (volume_lookup.hpp).
+std::optional<Reply> refused_by_policy(const Call& call, std::string_view rule, std::string_view project = {});
+
 /// A route of the Block Storage API: `pattern` ("/volumes/{volume_id}") is added under /v3/{project_id} and under /v3.
-/// Negotiates the version, authenticates, refuses a project in the path that is not the caller's, reads the body of a
-/// POST or PUT. `since` hides the route from older versions.
+/// Negotiates the version, authenticates, refuses a project in the path that is not the caller's and whom the policy's
+/// `rule` does not allow (empty: the handler asks), reads the body of a POST or PUT. `since` hides the route from older
+/// versions. `rule` is a literal.
 void add_v3_route(http::Router& router, ApiContext& api, std::string_view method, std::string_view pattern,
-                  CallHandler handler, Microversion since = oldest_version);
+                  CallHandler handler, std::string_view rule, Microversion since = oldest_version);
 
 /// A route outside /v3: authenticates, reads the body. Failures of the frame are shaped by `shape`.
 using ErrorShape = Reply (*)(const Error& error);

@@ -23,6 +23,7 @@
 #include "base/clock.hpp"
 #include "events/counters.hpp"
 #include "identity/identity.hpp"
+#include "identity/policy.hpp"
 #include "image_cache/image_cache.hpp"
 #include "volume_cache/volume_cache.hpp"
 
@@ -47,6 +48,7 @@ struct ApiContext {
   volume_cache::VolumeCache& volumes;
   image_cache::ImageCache* images;  ///< null where no image cache is kept
   const identity::Authenticator& authenticator;
+  const identity::Policy& policy;
   const events::Counters& counters;
   base::BlockingPool& pool;  ///< for catalog calls
   const base::Clock& clock;

@@ -41,18 +41,18 @@ base::Task<Reply> default_types(Call& call) {
 }  // namespace
 
 void add_empty_list_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "GET", "/snapshots", snapshots);
-  add_v3_route(router, api, "GET", "/snapshots/detail", snapshots);
-  add_v3_route(router, api, "GET", "/backups", backups);
-  add_v3_route(router, api, "GET", "/backups/detail", backups);
-  add_v3_route(router, api, "GET", "/qos-specs", qos_specs);
-  add_v3_route(router, api, "GET", "/os-volume-transfer", transfers);
-  add_v3_route(router, api, "GET", "/os-volume-transfer/detail", transfers);
-  add_v3_route(router, api, "GET", "/groups", groups, Microversion{3, 13});
-  add_v3_route(router, api, "GET", "/groups/detail", groups, Microversion{3, 13});
-  add_v3_route(router, api, "GET", "/attachments", attachments, Microversion{3, 27});
-  add_v3_route(router, api, "GET", "/attachments/detail", attachments, Microversion{3, 27});
-  add_v3_route(router, api, "GET", "/default-types", default_types, Microversion{3, 62});
+  add_v3_route(router, api, "GET", "/snapshots", snapshots, {});
+  add_v3_route(router, api, "GET", "/snapshots/detail", snapshots, {});
+  add_v3_route(router, api, "GET", "/backups", backups, {});
+  add_v3_route(router, api, "GET", "/backups/detail", backups, {});
+  add_v3_route(router, api, "GET", "/qos-specs", qos_specs, {});
+  add_v3_route(router, api, "GET", "/os-volume-transfer", transfers, {});
+  add_v3_route(router, api, "GET", "/os-volume-transfer/detail", transfers, {});
+  add_v3_route(router, api, "GET", "/groups", groups, {}, Microversion{3, 13});
+  add_v3_route(router, api, "GET", "/groups/detail", groups, {}, Microversion{3, 13});
+  add_v3_route(router, api, "GET", "/attachments", attachments, {}, Microversion{3, 27});
+  add_v3_route(router, api, "GET", "/attachments/detail", attachments, {}, Microversion{3, 27});
+  add_v3_route(router, api, "GET", "/default-types", default_types, {}, Microversion{3, 62});
 }
 
 }  // namespace imagecache::api

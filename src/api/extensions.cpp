@@ -65,9 +65,9 @@ base::Task<Reply> extension(Call& call) {
 }  // namespace
 
 void add_extension_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "GET", "/os-availability-zone", availability_zones);
-  add_v3_route(router, api, "GET", "/extensions", extensions);
-  add_v3_route(router, api, "GET", "/extensions/{alias}", extension);
+  add_v3_route(router, api, "GET", "/os-availability-zone", availability_zones, {});
+  add_v3_route(router, api, "GET", "/extensions", extensions, {});
+  add_v3_route(router, api, "GET", "/extensions/{alias}", extension, {});
 }
 
 }  // namespace imagecache::api

@@ -45,7 +45,7 @@ base::Task<Reply> show_image(Call& call) {
 }  // namespace
 
 void add_image_view_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "GET", "/images/{image_id}", show_image);
+  add_v3_route(router, api, "GET", "/images/{image_id}", show_image, {});
 }
 
 }  // namespace imagecache::api

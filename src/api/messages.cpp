@@ -106,9 +106,9 @@ base::Task<Reply> remove(Call& call) {
 }  // namespace
 
 void add_message_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "GET", "/messages", list, since);
-  add_v3_route(router, api, "GET", "/messages/{message_id}", show, since);
-  add_v3_route(router, api, "DELETE", "/messages/{message_id}", remove, since);
+  add_v3_route(router, api, "GET", "/messages", list, "message:get_all", since);
+  add_v3_route(router, api, "GET", "/messages/{message_id}", show, "message:get", since);
+  add_v3_route(router, api, "DELETE", "/messages/{message_id}", remove, "message:delete", since);
 }
 
 }  // namespace imagecache::api

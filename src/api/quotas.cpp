@@ -32,14 +32,9 @@ base::Task<Result<Quota>> quota_of(Call& call, std::string project) {
       call.api.pool, [&api = call.api, project = std::move(project)] { return quota_blocking(api, project); });
 }
 
-bool may_see(const Call& call, const std::string& project) {
-  return call.who.is_admin || call.who.project_id == project;
-}
-
 base::Task<Reply> show(Call& call) {
   const std::string& project = call.parameter("target_project");
-  if (!may_see(call, project))
-    co_return fault(403, "Policy doesn't allow volume_extension:quotas:show to be performed.");
+  if (auto refused = refused_by_policy(call, "volume_extension:quotas:show", project)) co_return std::move(*refused);
   auto quota = co_await quota_of(call, project);
   if (!quota) co_return fault(quota.error());
   const auto usage = call.query.find("usage");
@@ -54,7 +49,6 @@ base::Task<Reply> show_defaults(Call& call) {
 }
 
 base::Task<Reply> update(Call& call) {
-  if (!call.who.is_admin) co_return fault(403, "Policy doesn't allow volume_extension:quotas:update to be performed.");
   auto body = wrapped_object(call.body, "quota_set");
   if (!body) co_return fault(body.error());
   auto quota = co_await base::offload(
@@ -70,7 +64,6 @@ base::Task<Reply> update(Call& call) {
 }
 
 base::Task<Reply> reset(Call& call) {
-  if (!call.who.is_admin) co_return fault(403, "Policy doesn't allow volume_extension:quotas:delete to be performed.");
   auto done = co_await base::offload(
       call.api.pool, [&catalog = call.api.volumes.catalog(), project = call.parameter("target_project")] {
         return catalog.reset_quota(project);
@@ -90,8 +83,6 @@ Result<Quota> class_blocking(ApiContext& api, const std::string& name) {
 /// Only the class "default" counts for anybody: it is over the quota_* options for all projects without limits of their
 /// own.
 base::Task<Reply> show_class(Call& call) {
-  if (!call.who.is_admin)
-    co_return fault(403, "Policy doesn't allow volume_extension:quota_classes:get to be performed.");
   auto quota = co_await base::offload(
       call.api.pool, [&api = call.api, name = call.parameter("class")] { return class_blocking(api, name); });
   if (!quota) co_return fault(quota.error());
@@ -99,8 +90,6 @@ base::Task<Reply> show_class(Call& call) {
 }
 
 base::Task<Reply> update_class(Call& call) {
-  if (!call.who.is_admin)
-    co_return fault(403, "Policy doesn't allow volume_extension:quota_classes:update to be performed.");
   auto body = wrapped_object(call.body, "quota_class_set");
   if (!body) co_return fault(body.error());
   auto limits = parse_class_limits(*body);
@@ -128,13 +117,15 @@ base::Task<Reply> limits(Call& call) {
 }  // namespace
 
 void add_quota_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "GET", "/os-quota-sets/{target_project}/defaults", show_defaults);
-  add_v3_route(router, api, "GET", "/os-quota-sets/{target_project}", show);
-  add_v3_route(router, api, "PUT", "/os-quota-sets/{target_project}", update);
-  add_v3_route(router, api, "DELETE", "/os-quota-sets/{target_project}", reset);
-  add_v3_route(router, api, "GET", "/os-quota-class-sets/{class}", show_class);
-  add_v3_route(router, api, "PUT", "/os-quota-class-sets/{class}", update_class);
-  add_v3_route(router, api, "GET", "/limits", limits);
+  add_v3_route(router, api, "GET", "/os-quota-sets/{target_project}/defaults", show_defaults,
+               "volume_extension:quotas:show");
+  add_v3_route(router, api, "GET", "/os-quota-sets/{target_project}", show, {});
+  add_v3_route(router, api, "PUT", "/os-quota-sets/{target_project}", update, "volume_extension:quotas:update");
+  add_v3_route(router, api, "DELETE", "/os-quota-sets/{target_project}", reset, "volume_extension:quotas:delete");
+  add_v3_route(router, api, "GET", "/os-quota-class-sets/{class}", show_class, "volume_extension:quota_classes:get");
+  add_v3_route(router, api, "PUT", "/os-quota-class-sets/{class}", update_class,
+               "volume_extension:quota_classes:update");
+  add_v3_route(router, api, "GET", "/limits", limits, "limits_extension:used_limits");
 }
 
 }  // namespace imagecache::api

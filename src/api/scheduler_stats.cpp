@@ -13,8 +13,6 @@ double to_gb(std::uint64_t bytes) {
 }
 
 base::Task<Reply> pools(Call& call) {
-  if (!call.who.is_admin)
-    co_return fault(403, "Policy doesn't allow scheduler_extension:scheduler_stats:get_pools to be performed.");
   const auto detail = call.query.find("detail");
   const bool detailed = detail != call.query.end() && parse_bool(detail->second).value_or(false);
   Json array = Json::array();
@@ -44,7 +42,6 @@ base::Task<Reply> pools(Call& call) {
 
 /// A backend by "host@section", also with "#pool" behind it.
 base::Task<Reply> capabilities(Call& call) {
-  if (!call.who.is_admin) co_return fault(403, "Policy doesn't allow volume_extension:capabilities to be performed.");
   const std::string& host = call.parameter("host");
   const auto& backends = call.api.volumes.backends();
   const auto found = std::ranges::find_if(backends, [&](const auto& backend) {
@@ -68,8 +65,9 @@ base::Task<Reply> capabilities(Call& call) {
 }  // namespace
 
 void add_scheduler_stats_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "GET", "/scheduler-stats/get_pools", pools);
-  add_v3_route(router, api, "GET", "/capabilities/{host}", capabilities);
+  add_v3_route(router, api, "GET", "/scheduler-stats/get_pools", pools,
+               "scheduler_extension:scheduler_stats:get_pools");
+  add_v3_route(router, api, "GET", "/capabilities/{host}", capabilities, "volume_extension:capabilities");
 }
 
 }  // namespace imagecache::api

@@ -10,11 +10,6 @@
 namespace imagecache::api {
 namespace {
 
-Reply refused(std::string_view rule) {
-  return fault(403,
-               "Policy doesn't allow volume_extension:volume_type_access:" + std::string(rule) + " to be performed.");
-}
-
 Result<catalog::VolumeType> find_blocking(ApiContext& api, const std::string& id) {
   IMAGECACHE_TRY(auto type, find_type(api.volumes, id));
   if (!type) return fail(Errc::not_found, "Volume type " + id + " could not be found.");
@@ -22,7 +17,6 @@ Result<catalog::VolumeType> find_blocking(ApiContext& api, const std::string& id
 }
 
 base::Task<Reply> list(Call& call) {
-  if (!call.who.is_admin) co_return refused("get_all_for_type");
   auto projects = co_await base::offload(
       call.api.pool, [&api = call.api, id = call.parameter("type_id")]() -> Result<std::vector<std::string>> {
         IMAGECACHE_TRY(const auto type, find_blocking(api, id));
@@ -43,7 +37,8 @@ base::Task<Reply> act(Call& call) {
   const std::string key = body->begin().key();
   const bool add = key == "addProjectAccess";
   if (!add && key != "removeProjectAccess") co_return fault(400, "There is no such action: " + key.substr(0, 255));
-  if (!call.who.is_admin) co_return refused(add ? "add_project_access" : "remove_project_access");
+  const std::string rule = "volume_extension:volume_type_access:" + key;
+  if (auto refused = refused_by_policy(call, rule)) co_return std::move(*refused);
   auto project = string_member(body->begin().value(), "project", 255);
   if (!project) co_return fault(project.error());
   if (!*project || (*project)->empty()) co_return fault(400, "'project' is a required property");
@@ -63,8 +58,9 @@ base::Task<Reply> act(Call& call) {
 }  // namespace
 
 void add_type_access_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "GET", "/types/{type_id}/os-volume-type-access", list);
-  add_v3_route(router, api, "POST", "/types/{type_id}/action", act);
+  add_v3_route(router, api, "GET", "/types/{type_id}/os-volume-type-access", list,
+               "volume_extension:volume_type_access:get_all_for_type");
+  add_v3_route(router, api, "POST", "/types/{type_id}/action", act, {});
 }
 
 }  // namespace imagecache::api

@@ -29,12 +29,6 @@ std::unexpected<Error> no_type(const std::string& id) {
   return fail(Errc::not_found, "Volume type " + id + " could not be found.");
 }
 
-/// Empty if the caller may change types.
-std::optional<Reply> refuse_users(const Call& call) {
-  if (call.who.is_admin) return std::nullopt;
-  return fault(403, "Policy doesn't allow volume_extension:types_manage to be performed.");
-}
-
 Result<VolumeType> find_blocking(ApiContext& api, const std::string& id) {
   IMAGECACHE_TRY(auto type, find_type(api.volumes, id));
   if (!type) return no_type(id);
@@ -118,7 +112,6 @@ base::Task<Reply> show_default(Call& call) {
 }
 
 base::Task<Reply> create(Call& call) {
-  if (auto refused = refuse_users(call)) co_return std::move(*refused);
   auto body = wrapped_object(call.body, "volume_type");
   if (!body) co_return fault(body.error());
   auto name = string_member(*body, "name", 255);
@@ -160,7 +153,6 @@ base::Task<Result<VolumeType>> change_type(Call& call, Change change) {
 }
 
 base::Task<Reply> update(Call& call) {
-  if (auto refused = refuse_users(call)) co_return std::move(*refused);
   auto body = wrapped_object(call.body, "volume_type");
   if (!body) co_return fault(body.error());
   auto name = string_member(*body, "name", 255);
@@ -185,7 +177,6 @@ base::Task<Reply> update(Call& call) {
 }
 
 base::Task<Reply> remove(Call& call) {
-  if (auto refused = refuse_users(call)) co_return std::move(*refused);
   auto done =
       co_await base::offload(call.api.pool, [&api = call.api, id = call.parameter("type_id")]() -> Result<void> {
         IMAGECACHE_TRY(const auto type, find_row(api, id));
@@ -202,7 +193,6 @@ base::Task<Reply> show_specs(Call& call) {
 }
 
 base::Task<Reply> add_specs(Call& call) {
-  if (auto refused = refuse_users(call)) co_return std::move(*refused);
   auto body = wrapped_object(call.body, "extra_specs");
   if (!body) co_return fault(body.error());
   auto specs = string_map(*body, "extra_specs");
@@ -230,7 +220,6 @@ base::Task<Reply> show_spec(Call& call) {
 }
 
 base::Task<Reply> write_spec(Call& call) {
-  if (auto refused = refuse_users(call)) co_return std::move(*refused);
   auto body = parse_object(call.body);
   if (!body) co_return fault(body.error());
   auto specs = string_map(*body, "extra_specs");
@@ -248,7 +237,6 @@ base::Task<Reply> write_spec(Call& call) {
 }
 
 base::Task<Reply> remove_spec(Call& call) {
-  if (auto refused = refuse_users(call)) co_return std::move(*refused);
   auto type = co_await change_type(call, [key = call.parameter("key")](VolumeType& changed) -> Result<void> {
     if (changed.extra_specs.erase(key) == 0) {
       return fail(Errc::not_found, "Volume Type " + changed.id + " has no extra specs with key " + key + ".");
@@ -269,18 +257,24 @@ base::Task<Reply> encryption(Call& call) {
 }  // namespace
 
 void add_type_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "GET", "/types", list);
-  add_v3_route(router, api, "POST", "/types", create);
-  add_v3_route(router, api, "GET", "/types/default", show_default);
-  add_v3_route(router, api, "GET", "/types/{type_id}", show);
-  add_v3_route(router, api, "PUT", "/types/{type_id}", update);
-  add_v3_route(router, api, "DELETE", "/types/{type_id}", remove);
-  add_v3_route(router, api, "GET", "/types/{type_id}/encryption", encryption);
-  add_v3_route(router, api, "GET", "/types/{type_id}/extra_specs", show_specs);
-  add_v3_route(router, api, "POST", "/types/{type_id}/extra_specs", add_specs);
-  add_v3_route(router, api, "GET", "/types/{type_id}/extra_specs/{key}", show_spec);
-  add_v3_route(router, api, "PUT", "/types/{type_id}/extra_specs/{key}", write_spec);
-  add_v3_route(router, api, "DELETE", "/types/{type_id}/extra_specs/{key}", remove_spec);
+  add_v3_route(router, api, "GET", "/types", list, "volume_extension:type_get_all");
+  add_v3_route(router, api, "POST", "/types", create, "volume_extension:type_create");
+  add_v3_route(router, api, "GET", "/types/default", show_default, "volume_extension:type_get");
+  add_v3_route(router, api, "GET", "/types/{type_id}", show, "volume_extension:type_get");
+  add_v3_route(router, api, "PUT", "/types/{type_id}", update, "volume_extension:type_update");
+  add_v3_route(router, api, "DELETE", "/types/{type_id}", remove, "volume_extension:type_delete");
+  add_v3_route(router, api, "GET", "/types/{type_id}/encryption", encryption,
+               "volume_extension:volume_type_encryption:get");
+  add_v3_route(router, api, "GET", "/types/{type_id}/extra_specs", show_specs,
+               "volume_extension:types_extra_specs:index");
+  add_v3_route(router, api, "POST", "/types/{type_id}/extra_specs", add_specs,
+               "volume_extension:types_extra_specs:create");
+  add_v3_route(router, api, "GET", "/types/{type_id}/extra_specs/{key}", show_spec,
+               "volume_extension:types_extra_specs:show");
+  add_v3_route(router, api, "PUT", "/types/{type_id}/extra_specs/{key}", write_spec,
+               "volume_extension:types_extra_specs:update");
+  add_v3_route(router, api, "DELETE", "/types/{type_id}/extra_specs/{key}", remove_spec,
+               "volume_extension:types_extra_specs:delete");
 }
 
 }  // namespace imagecache::api

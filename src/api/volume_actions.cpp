@@ -111,30 +111,31 @@ base::Task<Reply> unsupported(Call& call, const JsonIn& arguments, const catalog
 struct Action {
   std::string_view key;
   ActionHandler run;
+  std::string_view rule;  ///< of the policy, asked of the volume's project
 };
 
 constexpr std::array<Action, 21> actions = {{
-    {"os-extend", extend},
-    {"os-set_bootable", set_bootable},
-    {"os-update_readonly_flag", update_readonly},
-    {"os-reset_status", reset_status},
-    {"os-force_delete", force_delete},
-    {"os-force_detach", force_detach},
-    {"os-initialize_connection", initialize_connection},
-    {"os-terminate_connection", terminate_connection},
-    {"os-reserve", reserve},
-    {"os-unreserve", unreserve},
-    {"os-attach", attach},
-    {"os-detach", detach},
-    {"os-begin_detaching", begin_detaching},
-    {"os-roll_detaching", roll_detaching},
-    {"os-show_image_metadata", show_image_metadata},
-    {"os-set_image_metadata", set_image_metadata},
-    {"os-unset_image_metadata", unset_image_metadata},
-    {"os-retype", retype},
-    {"os-volume_upload_image", upload_image},
-    {"os-migrate_volume", unsupported},
-    {"os-unmanage", unsupported},
+    {"os-extend", extend, "volume:extend"},
+    {"os-set_bootable", set_bootable, "volume:update"},
+    {"os-update_readonly_flag", update_readonly, "volume:update_readonly_flag"},
+    {"os-reset_status", reset_status, "volume_extension:volume_admin_actions:reset_status"},
+    {"os-force_delete", force_delete, "volume_extension:volume_admin_actions:force_delete"},
+    {"os-force_detach", force_detach, "volume_extension:volume_admin_actions:force_detach"},
+    {"os-initialize_connection", initialize_connection, "volume_extension:volume_actions:initialize_connection"},
+    {"os-terminate_connection", terminate_connection, "volume_extension:volume_actions:terminate_connection"},
+    {"os-reserve", reserve, "volume_extension:volume_actions:reserve"},
+    {"os-unreserve", unreserve, "volume_extension:volume_actions:unreserve"},
+    {"os-attach", attach, "volume_extension:volume_actions:attach"},
+    {"os-detach", detach, "volume_extension:volume_actions:detach"},
+    {"os-begin_detaching", begin_detaching, "volume_extension:volume_actions:begin_detaching"},
+    {"os-roll_detaching", roll_detaching, "volume_extension:volume_actions:roll_detaching"},
+    {"os-show_image_metadata", show_image_metadata, "volume_extension:volume_image_metadata:show"},
+    {"os-set_image_metadata", set_image_metadata, "volume_extension:volume_image_metadata:set"},
+    {"os-unset_image_metadata", unset_image_metadata, "volume_extension:volume_image_metadata:remove"},
+    {"os-retype", retype, "volume:retype"},
+    {"os-volume_upload_image", upload_image, "volume_extension:volume_actions:upload_image"},
+    {"os-migrate_volume", unsupported, {}},
+    {"os-unmanage", unsupported, {}},
 }};
 
 base::Task<Reply> act(Call& call) {
@@ -147,6 +148,9 @@ base::Task<Reply> act(Call& call) {
     if (action.key != key) continue;
     auto found = co_await find_volume(call);
     if (!found) co_return fault(found.error());
+    if (!action.rule.empty()) {
+      if (auto refused = refused_by_policy(call, action.rule, found->volume.project_id)) co_return std::move(*refused);
+    }
     co_return co_await action.run(call, arguments, found->volume);
   }
   co_return fault(400, "There is no such action: " + key.substr(0, 255));
@@ -155,7 +159,7 @@ base::Task<Reply> act(Call& call) {
 }  // namespace
 
 void add_volume_action_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "POST", "/volumes/{volume_id}/action", act);
+  add_v3_route(router, api, "POST", "/volumes/{volume_id}/action", act, {});
 }
 
 }  // namespace imagecache::api

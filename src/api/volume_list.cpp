@@ -132,9 +132,9 @@ base::Task<Reply> summary(Call& call) {
 }  // namespace
 
 void add_volume_list_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "GET", "/volumes", list_brief);
-  add_v3_route(router, api, "GET", "/volumes/detail", list_detail);
-  add_v3_route(router, api, "GET", "/volumes/summary", summary, Microversion{3, 12});
+  add_v3_route(router, api, "GET", "/volumes", list_brief, "volume:get_all");
+  add_v3_route(router, api, "GET", "/volumes/detail", list_detail, "volume:get_all");
+  add_v3_route(router, api, "GET", "/volumes/summary", summary, "volume:get_all", Microversion{3, 12});
 }
 
 }  // namespace imagecache::api

@@ -107,12 +107,13 @@ base::Task<Reply> remove_one(Call& call) {
 }  // namespace
 
 void add_volume_metadata_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "GET", "/volumes/{volume_id}/metadata", show_all);
-  add_v3_route(router, api, "POST", "/volumes/{volume_id}/metadata", merge_all);
-  add_v3_route(router, api, "PUT", "/volumes/{volume_id}/metadata", replace_all);
-  add_v3_route(router, api, "GET", "/volumes/{volume_id}/metadata/{key}", show_one);
-  add_v3_route(router, api, "PUT", "/volumes/{volume_id}/metadata/{key}", write_one);
-  add_v3_route(router, api, "DELETE", "/volumes/{volume_id}/metadata/{key}", remove_one);
+  add_v3_route(router, api, "GET", "/volumes/{volume_id}/metadata", show_all, "volume:get_volume_metadata");
+  add_v3_route(router, api, "POST", "/volumes/{volume_id}/metadata", merge_all, "volume:create_volume_metadata");
+  add_v3_route(router, api, "PUT", "/volumes/{volume_id}/metadata", replace_all, "volume:update_volume_metadata");
+  add_v3_route(router, api, "GET", "/volumes/{volume_id}/metadata/{key}", show_one, "volume:get_volume_metadata");
+  add_v3_route(router, api, "PUT", "/volumes/{volume_id}/metadata/{key}", write_one, "volume:update_volume_metadata");
+  add_v3_route(router, api, "DELETE", "/volumes/{volume_id}/metadata/{key}", remove_one,
+               "volume:delete_volume_metadata");
 }
 
 }  // namespace imagecache::api

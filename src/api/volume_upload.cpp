@@ -33,8 +33,6 @@ Result<volume_cache::UploadRequest> parse(const JsonIn& arguments, const Call& c
                                             ". '" + request.visibility +
                                             "' is not one of ['community', 'public', 'private', 'shared']");
   }
-  if (request.visibility == "public" && !call.who.is_admin)
-    return fail(Errc::forbidden, "Policy doesn't allow volume_extension:volume_actions:upload_public to be performed.");
   IMAGECACHE_TRY(const auto is_protected, bool_member(arguments, "protected"));
   request.is_protected = is_protected.value_or(false);
   return request;
@@ -45,6 +43,10 @@ Result<volume_cache::UploadRequest> parse(const JsonIn& arguments, const Call& c
 base::Task<Reply> upload_image(Call& call, const JsonIn& arguments, const catalog::Volume& volume) {
   auto request = parse(arguments, call);
   if (!request) co_return fault(request.error());
+  if (request->visibility == "public") {
+    auto refused = refused_by_policy(call, "volume_extension:volume_actions:upload_public", volume.project_id);
+    if (refused) co_return std::move(*refused);
+  }
   request->volume_id = volume.id;
   auto type = co_await base::offload(
       call.api.pool, [&volumes = call.api.volumes, name = volume.volume_type] { return find_type(volumes, name); });

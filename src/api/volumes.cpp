@@ -40,6 +40,8 @@ Result<VolumeCreateBody> complete_blocking(ApiContext& api, const base::RequestC
 base::Task<Reply> create(Call& call) {
   auto body = parse_volume_create(call.body, call.version);
   if (!body) co_return fault(body.error());
+  const std::string_view rule = body->image_id.empty() ? "volume:create" : "volume:create_from_image";
+  if (auto refused = refused_by_policy(call, rule)) co_return std::move(*refused);
   const Options& options = call.api.options;
   if (!body->availability_zone.empty() && body->availability_zone != options.availability_zone) {
     co_return fault(400, "Availability zone '" + body->availability_zone + "' is invalid.");
@@ -135,11 +137,12 @@ base::Task<Reply> encryption(Call& call) {
 }  // namespace
 
 void add_volume_routes(http::Router& router, ApiContext& api) {
-  add_v3_route(router, api, "POST", "/volumes", create);
-  add_v3_route(router, api, "GET", "/volumes/{volume_id}", show);
-  add_v3_route(router, api, "PUT", "/volumes/{volume_id}", update);
-  add_v3_route(router, api, "DELETE", "/volumes/{volume_id}", remove);
-  add_v3_route(router, api, "GET", "/volumes/{volume_id}/encryption", encryption);
+  add_v3_route(router, api, "POST", "/volumes", create, {});
+  add_v3_route(router, api, "GET", "/volumes/{volume_id}", show, "volume:get");
+  add_v3_route(router, api, "PUT", "/volumes/{volume_id}", update, "volume:update");
+  add_v3_route(router, api, "DELETE", "/volumes/{volume_id}", remove, "volume:delete");
+  add_v3_route(router, api, "GET", "/volumes/{volume_id}/encryption", encryption,
+               "volume_extension:volume_encryption_metadata");
 }
 
 }  // namespace imagecache::api

@@ -78,14 +78,18 @@ std::unique_ptr<identity::Authenticator> noauth_for_images(const config::Config&
 
 Result<std::unique_ptr<Identities>> Identities::load(const config::Config& config, const config::Pipeline& pipeline) {
   const auto files = config.policy_files();
-  IMAGECACHE_TRY(
-      identity::Policy policy,
-      identity::Policy::load({.policy_file = files.file,
-                              .policy_file_must_exist = files.must_exist,
-                              .policy_dirs = files.dirs,
-                              .policy_default_rule = config.get_string("oslo_policy", "policy_default_rule"),
-                              .enforce_scope = config.get_bool("oslo_policy", "enforce_scope")},
-                             identity::image_cache_policies(config.get_bool("oslo_policy", "enforce_new_defaults"))));
+  // One file for both: no two rules of Glance's and Cinder's have one name but context_is_admin, which means the same.
+  const auto of_images = identity::image_cache_policies(config.get_bool("oslo_policy", "enforce_new_defaults"));
+  const auto of_volumes = identity::volume_policies();
+  std::vector<identity::PolicyDefault> defaults(of_images.begin(), of_images.end());
+  defaults.insert(defaults.end(), of_volumes.begin(), of_volumes.end());
+  IMAGECACHE_TRY(identity::Policy policy,
+                 identity::Policy::load({.policy_file = files.file,
+                                         .policy_file_must_exist = files.must_exist,
+                                         .policy_dirs = files.dirs,
+                                         .policy_default_rule = config.get_string("oslo_policy", "policy_default_rule"),
+                                         .enforce_scope = config.get_bool("oslo_policy", "enforce_scope")},
+                                        defaults));
   for (const auto& warning : policy.warnings()) base::log::warning("app", nullptr, "{}", warning);
   for (const std::string name : {"keystone_authtoken", "service_user"}) {
     const auto& section = config.section(name);

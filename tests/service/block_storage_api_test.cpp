@@ -280,6 +280,22 @@ TEST(BlockStorageApi, AVolumeIsRetypedWhereItIs) {
   EXPECT_EQ(act(daemon, id, "os-retype", {{"new_type", "gold"}, {"migration_policy", "maybe"}}).status, 400);
 }
 
+TEST(BlockStorageApi, APolicyFileSaysWhoMay) {
+  const TempDir directory;
+  const auto file = directory / "policy.yaml";
+  std::ofstream(file) << "\"volume:create\": \"!\"\n\"volume:retype\": \"!\"\n\"volume_extension:hosts\": \"!\"\n";
+  Daemon daemon({.backend = "[oslo_policy]\npolicy_file = " + file.native() + "\n"});
+  const auto refused = daemon.volume("POST", "/volumes", {{"volume", {{"size", 1}}}});
+  EXPECT_EQ(refused.status, 403);
+  EXPECT_EQ(message(refused), "Policy doesn't allow volume:create to be performed.");
+  const auto id = daemon.create(add_image(daemon, sparse_disk()));  // volume:create_from_image is another rule
+  ASSERT_EQ(daemon.settle(id), "available");
+  EXPECT_EQ(message(act(daemon, id, "os-retype", {{"new_type", "x"}})),
+            "Policy doesn't allow volume:retype to be performed.");
+  EXPECT_EQ(daemon.volume("GET", "/os-hosts").status, 403);
+  EXPECT_EQ(daemon.volume("GET", "/os-services").status, 200);
+}
+
 TEST(BlockStorageApi, TheDefaultQuotaClassIsForEveryProjectAndSurvivesARestart) {
   Daemon daemon;
   const json wanted{{"volumes", 7}, {"gigabytes_no-such-type", 3}};
