@@ -48,6 +48,8 @@ void add_empty_list_routes(http::Router& router, ApiContext& api) {
   add_v3_route(router, api, "GET", "/qos-specs", qos_specs, {});
   add_v3_route(router, api, "GET", "/os-volume-transfer", transfers, {});
   add_v3_route(router, api, "GET", "/os-volume-transfer/detail", transfers, {});
+  add_v3_route(router, api, "GET", "/volume-transfers", transfers, {}, Microversion{3, 55});
+  add_v3_route(router, api, "GET", "/volume-transfers/detail", transfers, {}, Microversion{3, 55});
   add_v3_route(router, api, "GET", "/groups", groups, {}, Microversion{3, 13});
   add_v3_route(router, api, "GET", "/groups/detail", groups, {}, Microversion{3, 13});
   add_v3_route(router, api, "GET", "/attachments", attachments, {}, Microversion{3, 27});
