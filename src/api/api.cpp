@@ -15,6 +15,7 @@ void add_volume_api(http::Router& router, ApiContext& api) {
   add_volume_action_routes(router, api);
   add_type_routes(router, api);
   add_type_access_routes(router, api);
+  add_type_encryption_routes(router, api);
   add_quota_routes(router, api);
   add_service_routes(router, api);
   add_scheduler_stats_routes(router, api);

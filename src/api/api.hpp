@@ -22,6 +22,7 @@ void add_volume_routes(http::Router& router, ApiContext& api);
 void add_volume_list_routes(http::Router& router, ApiContext& api);
 void add_volume_metadata_routes(http::Router& router, ApiContext& api);
 void add_volume_action_routes(http::Router& router, ApiContext& api);
+void add_type_encryption_routes(http::Router& router, ApiContext& api);
 void add_type_routes(http::Router& router, ApiContext& api);
 void add_quota_routes(http::Router& router, ApiContext& api);
 void add_type_access_routes(http::Router& router, ApiContext& api);

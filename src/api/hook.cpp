@@ -91,6 +91,7 @@ base::Task<Reply> create(Call& call) {
   create.image_id = request->image_id;
   create.display_name = request->display_name;
   create.counts_quota = false;  // Cinder has counted it
+  create.encrypted = request->encrypted;
   auto created = co_await call.api.volumes.create(std::move(create), acting_for(call, *request), deadline);
   if (created) co_return co_await finished(call, *created, started);
   Error error = created.error();

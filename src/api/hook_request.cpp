@@ -31,6 +31,8 @@ Result<HookRequest> parse_hook_request(std::string_view body) {
   IMAGECACHE_TRY(request.project_id, optional_text(json, "project_id"));
   IMAGECACHE_TRY(request.user_id, optional_text(json, "user_id"));
   IMAGECACHE_TRY(request.display_name, optional_text(json, "display_name"));
+  IMAGECACHE_TRY(const auto encrypted, bool_member(json, "encrypted"));
+  request.encrypted = encrypted.value_or(false);
   IMAGECACHE_TRY(const auto size, size_member(json, "size_gb"));
   if (!size) return fail(Errc::invalid_argument, "'size_gb' is a required property");
   request.size_gb = *size;

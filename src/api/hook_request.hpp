@@ -19,6 +19,7 @@ struct HookRequest {
   std::string project_id;    ///< whose volume it is; may be empty
   std::string user_id;       ///< may be empty
   std::string display_name;  ///< may be empty
+  bool encrypted = false;    ///< Cinder's encryption_key_id is set
   std::optional<std::chrono::milliseconds> deadline;
 };
 

@@ -247,13 +247,6 @@ base::Task<Reply> remove_spec(Call& call) {
   co_return empty_reply(202);
 }
 
-/// No type here encrypts: Cinder's answer for that is an empty object.
-base::Task<Reply> encryption(Call& call) {
-  auto type = co_await find(call);
-  if (!type) co_return fault(type.error());
-  co_return json_reply(200, Json::object());
-}
-
 }  // namespace
 
 void add_type_routes(http::Router& router, ApiContext& api) {
@@ -263,8 +256,6 @@ void add_type_routes(http::Router& router, ApiContext& api) {
   add_v3_route(router, api, "GET", "/types/{type_id}", show, "volume_extension:type_get");
   add_v3_route(router, api, "PUT", "/types/{type_id}", update, "volume_extension:type_update");
   add_v3_route(router, api, "DELETE", "/types/{type_id}", remove, "volume_extension:type_delete");
-  add_v3_route(router, api, "GET", "/types/{type_id}/encryption", encryption,
-               "volume_extension:volume_type_encryption:get");
   add_v3_route(router, api, "GET", "/types/{type_id}/extra_specs", show_specs,
                "volume_extension:types_extra_specs:index");
   add_v3_route(router, api, "POST", "/types/{type_id}/extra_specs", add_specs,

@@ -66,6 +66,8 @@ base::Task<Reply> create(Call& call) {
     if (volume.error().code == Errc::not_found && !body->image_id.empty()) {
       co_return fault(400, "Invalid image identifier or unable to access requested image.");
     }
+    // An encrypted type, a signed image: Cinder too says 400 where it has no key manager.
+    if (volume.error().code == Errc::unsupported) co_return fault(400, volume.error().message);
     co_return fault(volume.error());
   }
   FoundVolume found{std::move(*volume), {}};

@@ -113,6 +113,7 @@ volume_cache::Options volume_cache_options(const config::Config& config) {
   options.flush_interval = ms(config, "hit_flush_interval");
   options.message_ttl = config.get_seconds(common, "message_ttl");
   options.conversion_disabled = config.get_bool(common, "image_conversion_disable");
+  options.verify_signatures = base::to_lower(config.get_string(common, "verify_glance_signatures")) != "disabled";
   options.inspect.vmdk_allowed_types = config.get_list(common, "vmdk_allowed_types");
   options.inspect.max_virtual_size_bytes = config.get_unsigned(own, "max_virtual_size");
   options.convert.conversion_dir = config.get_string(common, "image_conversion_dir");

@@ -101,6 +101,8 @@ struct VolumeType {
   std::string description;
   bool is_public = true;
   std::map<std::string, std::string> extra_specs;
+  /// "encryption_id", "provider", "control_location", "cipher", "key_size"; empty: its volumes are not encrypted.
+  std::map<std::string, std::string> encryption;
 };
 
 /// "volumes", "gigabytes", "volumes_<type>", "gigabytes_<type>", "per_volume_gigabytes"…
@@ -240,8 +242,12 @@ class Catalog {
   virtual Result<void> create_volume_type(const VolumeType& type) = 0;  ///< Errc::already_exists by name
   virtual Result<std::vector<VolumeType>> list_volume_types() = 0;
   virtual Result<std::optional<VolumeType>> find_volume_type(const std::string& id_or_name) = 0;
-  /// By id. A new name is taken over by its volumes and quotas. Errc::not_found, Errc::already_exists for the name.
+  /// By id; all but its encryption. A new name is taken over by its volumes and quotas. Errc::not_found,
+  /// Errc::already_exists for the name.
   virtual Result<void> update_volume_type(const VolumeType& type) = 0;
+  /// Errc::not_found, Errc::conflict while volumes use it.
+  virtual Result<void> set_type_encryption(const std::string& id,
+                                           const std::map<std::string, std::string>& encryption) = 0;
   /// With the limits set for it. Errc::not_found, Errc::conflict while volumes use it.
   virtual Result<void> remove_volume_type(const std::string& id) = 0;
   /// The projects that may use a type which is not public; ids of types for one project. A type's access goes with it.

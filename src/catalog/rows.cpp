@@ -18,7 +18,7 @@ const std::string image_volume_columns =
 const std::string message_columns =
     "id, project_id, request_id, resource_type, resource_id, action_id, detail_id, text, created_at, expires_at";
 
-const std::string volume_type_columns = "id, name, description, is_public, extra_specs";
+const std::string volume_type_columns = "id, name, description, is_public, extra_specs, encryption";
 
 namespace {
 
@@ -102,11 +102,11 @@ void bind_image_volume(Query& query, const ImageVolume& image_volume) {
 }
 
 VolumeType read_volume_type(const Query& row) {
-  return {row.text(0), row.text(1), row.text(2), row.boolean(3), from_json(row.text(4))};
+  return {row.text(0), row.text(1), row.text(2), row.boolean(3), from_json(row.text(4)), from_json(row.text(5))};
 }
 
 void bind_volume_type(Query& query, const VolumeType& type) {
-  query.with(type.id, type.name, type.description, type.is_public, to_json(type.extra_specs));
+  query.with(type.id, type.name, type.description, type.is_public, to_json(type.extra_specs), to_json(type.encryption));
 }
 
 Message read_message(const Query& row) {

@@ -180,6 +180,10 @@ CREATE TABLE service_states (
   frozen INTEGER NOT NULL,
   updated_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+)sql",
+                                                           R"sql(
+-- What a type says of encryption, as a JSON object of strings; {}: its volumes are not encrypted.
+ALTER TABLE volume_types ADD COLUMN encryption TEXT NOT NULL DEFAULT '{}';
 )sql"};
 
 }  // namespace

@@ -54,6 +54,8 @@ class SqliteCatalog final : public Catalog {
   Result<std::vector<VolumeType>> list_volume_types() override;
   Result<std::optional<VolumeType>> find_volume_type(const std::string& id_or_name) override;
   Result<void> update_volume_type(const VolumeType& type) override;
+  Result<void> set_type_encryption(const std::string& id,
+                                   const std::map<std::string, std::string>& encryption) override;
   Result<void> remove_volume_type(const std::string& id) override;
   Result<std::vector<std::string>> projects_of_type(const std::string& type_id) override;
   Result<std::vector<std::string>> types_of_project(const std::string& project_id) override;

@@ -41,7 +41,7 @@ void rename(Connection& connection, const std::string& from, const std::string& 
 
 Result<void> SqliteCatalog::create_volume_type(const VolumeType& type) {
   static const std::string insert =
-      fmt::format("INSERT INTO volume_types ({}) VALUES ({})", volume_type_columns, places(5));
+      fmt::format("INSERT INTO volume_types ({}) VALUES ({})", volume_type_columns, places(6));
   return writer_.run([&](Connection& connection) -> Result<void> {
     IMAGECACHE_CHECK(check_name_is_free(connection, type.name, type.id));
     if (name_of(connection, type.id)) return fail(Errc::already_exists, "Volume Type " + type.id + " already exists.");
@@ -78,11 +78,22 @@ Result<void> SqliteCatalog::update_volume_type(const VolumeType& type) {
   return writer_.run([&](Connection& connection) -> Result<void> {
     IMAGECACHE_TRY(const auto old_name, name_of(connection, type.id));
     IMAGECACHE_CHECK(check_name_is_free(connection, type.name, type.id));
-    auto query = connection.query(
-        "UPDATE volume_types SET name = ?2, description = ?3, is_public = ?4, extra_specs = ?5 WHERE id = ?1");
-    bind_volume_type(query, type);
-    query.run();
+    connection
+        .query("UPDATE volume_types SET name = ?2, description = ?3, is_public = ?4, extra_specs = ?5 WHERE id = ?1")
+        .with(type.id, type.name, type.description, type.is_public, to_json(type.extra_specs))
+        .run();
     if (type.name != old_name) rename(connection, old_name, type.name);
+    return {};
+  });
+}
+
+Result<void> SqliteCatalog::set_type_encryption(const std::string& id,
+                                                const std::map<std::string, std::string>& encryption) {
+  return writer_.run([&](Connection& connection) -> Result<void> {
+    IMAGECACHE_TRY(const auto name, name_of(connection, id));
+    auto used = connection.query("SELECT 1 FROM volume_usage WHERE volume_type = ?1 LIMIT 1");
+    if (used.with(name).step()) return fail(Errc::conflict, "Volume type in use.");
+    connection.query("UPDATE volume_types SET encryption = ?2 WHERE id = ?1").with(id, to_json(encryption)).run();
     return {};
   });
 }

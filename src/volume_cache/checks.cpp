@@ -43,6 +43,16 @@ Result<void> check_image(const origin::ImageInfo& image, std::uint64_t size_gb) 
   return {};
 }
 
+Result<void> check_unsigned(const origin::ImageInfo& image) {
+  constexpr std::string_view prefix = "img_signature";
+  const auto first = image.properties.lower_bound(std::string(prefix));
+  if (first == image.properties.end() || !first->first.starts_with(prefix)) return {};
+  return fail(Errc::unsupported,
+              fmt::format("Image {} is signed ({}), and signatures cannot be verified here for want of a key manager. "
+                          "Let Cinder make the volume, or set verify_glance_signatures = disabled to do without.",
+                          image.id, first->first));
+}
+
 std::map<std::string, std::string> image_metadata(const origin::ImageInfo& image) {
   std::map<std::string, std::string> metadata = image.properties;
   const auto put = [&metadata](const char* key, const std::string& value) {

@@ -18,6 +18,9 @@ namespace imagecache::volume_cache {
 Result<void> check_request(const CreateRequest& request);
 /// Cinder's checks of an image's claims, in Cinder's order and words.
 Result<void> check_image(const origin::ImageInfo& image, std::uint64_t size_gb);
+/// An image with any of the properties img_signature… (Cinder's `verify_glance_signatures`: these four, all of them or
+/// none) is one that Cinder verifies with a certificate from the key manager. There is none here: Errc::unsupported.
+Result<void> check_unsigned(const origin::ImageInfo& image);
 /// What volume_image_metadata says of a volume made from this image.
 std::map<std::string, std::string> image_metadata(const origin::ImageInfo& image);
 

@@ -122,6 +122,10 @@ Task<void> VolumeCache::Impl::drive(CreationPtr creation) {
 Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr creation) {
   const CreateRequest& request = creation->request;
   Begun begun;
+  if (request.encrypted)
+    co_return fail(Errc::unsupported,
+                   fmt::format("Volume {} is to be encrypted: that is Cinder's to make, with a key of its own.",
+                               request.volume_id));
   if (!request.image_id.empty()) {
     // A clone of an image-volume is the image's bytes too: whoever may not download them gets no volume of them.
     Result<image_cache::Admission> admitted = co_await images.admit(request.image_id, creation->context);
@@ -135,6 +139,7 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr crea
     }
     if (!admitted) co_return std::unexpected(std::move(admitted).error());
     IMAGECACHE_CO_CHECK(check_image(admitted->info, request.size_gb));
+    if (options.verify_signatures) IMAGECACHE_CO_CHECK(check_unsigned(admitted->info));
     begun.image = std::move(admitted->info);
   }
 

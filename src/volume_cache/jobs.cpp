@@ -34,6 +34,7 @@ base::Task<Result<std::string>> VolumeCache::start_warm(std::string image_id, st
   wanted.size_gb = std::numeric_limits<std::uint64_t>::max();
   if (wanted.image.status != "active")
     co_return fail(Errc::invalid_argument, fmt::format("Image {} is not active.", image_id));
+  if (impl.options.verify_signatures) IMAGECACHE_CO_CHECK(check_unsigned(wanted.image));
   const std::string id = base::new_uuid();
   {
     const std::lock_guard lock(impl.mutex);

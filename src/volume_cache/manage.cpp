@@ -174,6 +174,9 @@ Task<Result<void>> VolumeCache::Impl::retype(std::string id, catalog::VolumeType
   const Backend* of = backend(volume.backend);
   if (of == nullptr)
     co_return fail(Errc::unavailable, fmt::format("volume {}: its backend {} is not enabled", id, volume.backend));
+  if (!new_type.encryption.empty())
+    co_return fail(Errc::unsupported,
+                   fmt::format("volume {}: type {} is encrypted, and what is there is not", id, new_type.name));
   if (!serves(*of, new_type))
     co_return fail(Errc::unsupported,
                    fmt::format("volume {}: type {} asks for what its backend {} is not, and volumes do not move to "

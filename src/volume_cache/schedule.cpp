@@ -44,6 +44,11 @@ Result<Backend*> VolumeCache::Impl::resolve_backend(const std::string& section, 
   std::optional<catalog::VolumeType> row;
   if (!type.empty()) {
     IMAGECACHE_TRY(row, catalog.find_volume_type(type));
+    if (row && !row->encryption.empty())
+      return fail(Errc::unsupported,
+                  fmt::format("Volume type {} is encrypted: its volumes take a key manager, which this service has "
+                              "not. Use a type without encryption, or let Cinder make the volume.",
+                              row->name));
   }
   bool is_known = type.empty() || row;
   for (const auto& candidate : backends) {

@@ -57,6 +57,7 @@ struct Options {
   std::chrono::milliseconds maintain_interval{10'000};  ///< between two calls of Driver::maintain()
   std::chrono::seconds message_ttl{2'592'000};          ///< how long a project can read why a volume of its failed
   bool conversion_disabled = false;                     ///< image_conversion_disable: only images that are stored raw
+  bool verify_signatures = true;  ///< verify_glance_signatures: no volume of a signed image is made here
   convert::InspectOptions inspect;
   convert::ConvertOptions convert;
 };
@@ -73,6 +74,7 @@ struct CreateRequest {
   std::string display_description;
   std::map<std::string, std::string> metadata;
   bool counts_quota = true;  ///< false for the hook: Cinder has counted it
+  bool encrypted = false;    ///< the volume is to be encrypted, as the hook says: Errc::unsupported
 };
 
 /// An image to be made of a volume.
@@ -128,8 +130,9 @@ class VolumeCache {
   void start(const base::Executor& executor);
 
   /// Checks the request, asks the origin, writes the row `creating`: what must be known before a 202. Errors are those
-  /// a user should see (Cinder's messages). The same id again with the same parameters gives the row as it is now; with
-  /// others Errc::already_exists.
+  /// a user should see (Cinder's messages). Errc::unsupported for what takes a key manager: volumes of an encrypted
+  /// type, which must not share their bytes with an image-volume, and images whose signature is to be verified. The
+  /// same id again with the same parameters gives the row as it is now; with others Errc::already_exists.
   base::Task<Result<catalog::Volume>> begin_create(CreateRequest request, base::RequestContext context);
   /// Begins if need be and goes on until the volume is `available` or has failed, whoever else is asking for it.
   base::Task<Result<Created>> create(CreateRequest request, base::RequestContext context, base::Deadline deadline);

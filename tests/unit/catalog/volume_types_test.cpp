@@ -20,6 +20,20 @@ TEST_F(VolumeTypes, AreFoundByIdAndByName) {
   EXPECT_EQ(catalog_->list_volume_types().value().size(), 1U);
 }
 
+TEST_F(VolumeTypes, SayWhetherTheirVolumesAreEncryptedUnlessTheyHaveSome) {
+  ASSERT_OK(catalog_->create_volume_type({.id = "t1", .name = "gold"}));
+  EXPECT_TRUE(catalog_->find_volume_type("gold").value()->encryption.empty());
+  const std::map<std::string, std::string> specs{{"provider", "luks"}, {"key_size", "256"}};
+  ASSERT_OK(catalog_->set_type_encryption("t1", specs));
+  ASSERT_OK(catalog_->update_volume_type({.id = "t1", .name = "silver"}));
+  EXPECT_EQ(catalog_->find_volume_type("silver").value()->encryption, specs) << "a change of the rest leaves it";
+  auto made = volume(1);
+  made.volume_type = "silver";
+  add(made);
+  EXPECT_EQ(code_of(catalog_->set_type_encryption("t1", {})), Errc::conflict);
+  EXPECT_EQ(code_of(catalog_->set_type_encryption("t2", {})), Errc::not_found);
+}
+
 TEST_F(VolumeTypes, NamesAreUnique) {
   ASSERT_OK(catalog_->create_volume_type({.id = "t1", .name = "gold"}));
   ASSERT_OK(catalog_->create_volume_type({.id = "t2", .name = "iron"}));

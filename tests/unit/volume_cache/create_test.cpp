@@ -244,6 +244,50 @@ TEST_F(CreateVolume, WhatTheImageClaimsIsCheckedBeforeARowIsWritten) {
   EXPECT_FALSE(row(request.volume_id));
 }
 
+TEST_F(CreateVolume, OfAnEncryptedTypeNothingIsMadeOrClonedHere) {
+  start();
+  const auto image = origin_.add(content('a'));
+  ASSERT_TRUE(create(wish(image.id)));
+  const std::string type = base::new_uuid();
+  ASSERT_TRUE(
+      catalog_->create_volume_type({.id = type, .name = "secret", .extra_specs = {}, .encryption = {}}));
+  ASSERT_TRUE(catalog_->set_type_encryption(type, {{"provider", "luks"}, {"control_location", "front-end"}}));
+  auto typed = wish(image.id), told = wish(image.id);
+  typed.volume_type = "secret";
+  told.encrypted = true;
+  for (const auto& request : {typed, told}) {
+    const auto refused = create(request);
+    ASSERT_FALSE(refused) << "a clone of an image-volume that is there";
+    EXPECT_EQ(refused.error().code, Errc::unsupported);
+    EXPECT_NE(refused.error().message.find("encrypted"), std::string::npos);
+    EXPECT_FALSE(row(request.volume_id));
+  }
+  EXPECT_EQ(driver().calls(Op::clone), 1U);
+  ASSERT_TRUE(catalog_->set_type_encryption(type, {}));
+  EXPECT_TRUE(create(typed));
+}
+
+TEST_F(CreateVolume, OfASignedImageNothingIsMadeWhereSignaturesAreToBeVerified) {
+  start();
+  auto image = origin_.add(content('a'));
+  ASSERT_TRUE(create(wish(image.id)));
+  image.properties["img_signature_hash_method"] = "SHA-256";
+  origin_.put(image, content('a'));
+  const auto request = wish(image.id);
+  const auto refused = create(request);
+  ASSERT_FALSE(refused) << "not by a hit either, which nobody would verify";
+  EXPECT_EQ(refused.error().code, Errc::unsupported);
+  EXPECT_NE(refused.error().message.find("verify_glance_signatures"), std::string::npos);
+  EXPECT_FALSE(row(request.volume_id));
+  EXPECT_EQ(run(volumes_->start_warm(image.id, "fast", user())).error().code, Errc::unsupported);
+  stop();
+  options_.verify_signatures = false;
+  start();
+  const auto made = create(request);
+  ASSERT_TRUE(made) << made.error().message;
+  EXPECT_EQ(made->outcome, Outcome::hit);
+}
+
 TEST_F(CreateVolume, WithoutAnImageItIsEmpty) {
   start();
   const auto created = create(wish("", 2));
