@@ -78,7 +78,7 @@ class Filled {
     SQLite::Statement image_volume(
         database,
         "INSERT INTO image_volumes VALUES (?1, 'fast', 'key-' || ?1, 'image', '', 'project', "
-        "'ready', 20, 1000000, 0, 0, ?2, ?2, 0)");
+        "'ready', 20, 1000000, 0, 0, ?2, ?2, 0, -1)");
     for (std::uint64_t n = 0; n < rows_; ++n) {
       for (auto* statement : {&volume, &image_volume}) {
         statement->bind(1, id(n));

@@ -277,4 +277,10 @@ Result<ConnectionInfo> FileDriver::initialize_connection(const VolumeId& volume)
                         .data = {{"device_path", (options_.directory / volume.name).native()}}};
 }
 
+Result<std::optional<std::uint64_t>> FileDriver::used_bytes(const VolumeId& volume) {
+  IMAGECACHE_TRY(const base::Fd fd, open_volume(volume, O_RDONLY));
+  IMAGECACHE_TRY(const struct stat info, base::stat_fd(fd.get(), volume.name));
+  return static_cast<std::uint64_t>(info.st_blocks) * 512;
+}
+
 }  // namespace imagecache::backends

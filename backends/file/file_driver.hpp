@@ -56,6 +56,7 @@ class FileDriver final : public Driver {
   Result<void> delete_volume(const VolumeId& volume) override;
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
   Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) override;
+  Result<std::optional<std::uint64_t>> used_bytes(const VolumeId& volume) override;
 
   /// The size of the volume's file; nullopt if there is none. Errc::invalid_argument for a name that no volume has.
   Result<std::optional<std::uint64_t>> find(const VolumeId& volume) const;

@@ -181,6 +181,11 @@ Result<std::unique_ptr<VolumeReader>> SharesDriver::read_volume(const VolumeId& 
   return found.on.files->read_volume(volume);
 }
 
+Result<std::optional<std::uint64_t>> SharesDriver::used_bytes(const VolumeId& volume) {
+  IMAGECACHE_TRY(const Found found, find(volume));
+  return found.on.files->used_bytes(volume);
+}
+
 Result<ModelUpdate> SharesDriver::model_update(const VolumeId& volume) {
   IMAGECACHE_TRY(const Found found, find(volume));
   return ModelUpdate{.provider_location = found.on.share->address().address, .format = "raw"};

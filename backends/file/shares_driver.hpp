@@ -58,6 +58,7 @@ class SharesDriver final : public Driver {
   /// As Cinder's driver: {"nfs", {export, name, format, options}}.
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
   Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) override;
+  Result<std::optional<std::uint64_t>> used_bytes(const VolumeId& volume) override;
   Result<ModelUpdate> model_update(const VolumeId& volume) override;
 
  private:

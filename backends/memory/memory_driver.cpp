@@ -69,6 +69,9 @@ class MemoryDriver::Content {
     return chunk == chunks_.end() ? end : std::min(end, std::max(offset, chunk->first * chunk_bytes));
   }
 
+  /// Once the filling is over.
+  std::uint64_t stored_bytes() const { return chunks_.size() * chunk_bytes; }
+
   /// Copies what is there over `data`, which the caller has zeroed.
   void read(std::uint64_t offset, std::span<std::byte> data) const {
     while (!data.empty()) {
@@ -206,6 +209,13 @@ Result<std::unique_ptr<VolumeReader>> MemoryDriver::read_volume(const VolumeId& 
   const auto found = volumes_.find(volume);
   if (found == volumes_.end()) return fail(Errc::not_found, volume.name + ": no such volume");
   return std::make_unique<Reader>(found->second);
+}
+
+Result<std::optional<std::uint64_t>> MemoryDriver::used_bytes(const VolumeId& volume) {
+  const std::scoped_lock lock(mutex_);
+  const auto found = volumes_.find(volume);
+  if (found == volumes_.end()) return fail(Errc::not_found, volume.name + ": no such volume");
+  return found->second.content ? found->second.content->stored_bytes() : 0;
 }
 
 Result<std::size_t> MemoryDriver::read(const VolumeId& volume, std::uint64_t offset_bytes,

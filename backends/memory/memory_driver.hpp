@@ -37,6 +37,7 @@ class MemoryDriver final : public Driver {
   Result<void> delete_volume(const VolumeId& volume) override;
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
   Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) override;
+  Result<std::optional<std::uint64_t>> used_bytes(const VolumeId& volume) override;
 
   /// Fills `data` with the volume's bytes from `offset_bytes` on; returns how many there were before its end. Nothing
   /// else can look into a memory volume.

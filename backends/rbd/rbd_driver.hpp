@@ -36,6 +36,7 @@ class RbdDriver final : public Driver {
   Result<void> extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) override;
   Result<void> delete_volume(const VolumeId& volume) override;
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
+  Result<std::optional<std::uint64_t>> used_bytes(const VolumeId& volume) override;
   /// Removes from the trash what has no clones any more: Cinder deletes clones too. Gives sources a snapshot of each
   /// size that is asked for again and again, so that its clones need not grow.
   Result<void> maintain() override;

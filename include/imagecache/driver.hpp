@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -76,6 +77,13 @@ class Driver {
   /// make no volume from another and no image from a volume.
   virtual Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) {
     return fail(Errc::unsupported, volume.name + ": this driver cannot read volumes");
+  }
+
+  /// Bytes of storage that a sealed volume holds by itself, for a report; absent where the backend cannot say at a cost
+  /// that does not matter.
+  virtual Result<std::optional<std::uint64_t>> used_bytes(const VolumeId& volume) {
+    static_cast<void>(volume);
+    return std::nullopt;
   }
 
   /// What the driver hook's answer tells Cinder of a finished volume. Called only with

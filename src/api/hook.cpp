@@ -67,6 +67,7 @@ base::Task<Reply> finished(Call& call, const volume_cache::Created& created, ste
             {"outcome", std::string(word(created.outcome))},
             {"elapsed_ms", elapsed_ms(started)},
             {"size_gb", created.volume.size_gb}};
+  if (!created.uncached_reason.empty()) body["uncached_reason"] = created.uncached_reason;
   add_model_update(body, *update);
   co_return json_reply(200, body);
 }

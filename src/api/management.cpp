@@ -35,6 +35,13 @@ base::Task<Reply> list_image_volumes(Call& call) {
   co_return json_reply(200, Json{{"image_volumes", std::move(array)}});
 }
 
+base::Task<Reply> report(Call& call) {
+  co_await call.api.volumes.flush();
+  const auto view =
+      co_await base::offload(call.api.pool, [&volumes = call.api.volumes] { return image_volume_report(volumes); });
+  co_return view ? json_reply(200, *view) : management_error(view.error());
+}
+
 base::Task<Reply> show_image_volume(Call& call) {
   auto row = co_await base::offload(call.api.pool, [&catalog = call.api.volumes.catalog(), id = call.parameter("id")] {
     return catalog.find_image_volume_by_id(id);
@@ -118,6 +125,7 @@ void add_management_routes(http::Router& router, ApiContext& api) {
   add_plain_route(router, api, "GET", "/v1/fills", for_admins<fills>, management_error);
   add_plain_route(router, api, "GET", "/v1/image-volumes", for_admins<list_image_volumes>, management_error);
   add_plain_route(router, api, "POST", "/v1/image-volumes", for_admins<warm>, management_error);
+  add_plain_route(router, api, "GET", "/v1/image-volumes/report", for_admins<report>, management_error);
   add_plain_route(router, api, "GET", "/v1/image-volumes/{id}", for_admins<show_image_volume>, management_error);
   add_plain_route(router, api, "DELETE", "/v1/image-volumes/{id}", for_admins<evict>, management_error);
   add_plain_route(router, api, "PUT", "/v1/image-volumes/{id}/pin", for_admins<pin>, management_error);

@@ -47,6 +47,7 @@ Json volume_cache_view(const ApiContext& api) {
   view["deleted"] = counters.volumes_deleted.load();
   view["builds_failed"] = counters.volume_builds_failed.load();
   view["evictions"] = counters.image_volume_evictions.load();
+  view["quota_refusals"] = counters.image_volume_quota_refusals.load();
   view["backends"] = api.volumes.backends().size();
   view["strays"] = api.volumes.strays().size();
   return view;
@@ -73,6 +74,7 @@ Json image_volume_view(const catalog::ImageVolume& image_volume) {
               {"created_at", time_or_null(image_volume.created_at)},
               {"last_used", time_or_null(image_volume.last_used)},
               {"build_ms", image_volume.build_ms},
+              {"used_bytes", image_volume.used_bytes ? Json(*image_volume.used_bytes) : Json(nullptr)},
               {"requesting_project", or_null(image_volume.requesting_project)}};
 }
 

@@ -18,6 +18,10 @@ Json status_view(const ApiContext& api);
 /// cannot be asked says so in "error" and is listed all the same.
 base::Task<Json> backends_view(ApiContext& api);
 
+/// Blocks. {"image_volumes": [each with "living_clones", "saved_s" and its "uses" by image and project], "refusals":
+/// […], "total": {…}}.
+Result<Json> image_volume_report(volume_cache::VolumeCache& volumes);
+
 /// Fills of image files that run now.
 Json fills_view(const ApiContext& api);
 

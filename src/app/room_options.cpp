@@ -23,6 +23,24 @@ unsigned small(const config::Config& config, std::string_view section, std::stri
   return static_cast<unsigned>(config.get_unsigned(section, option));
 }
 
+/// "id", "tag:NAME" or "property:NAME=VALUE".
+Result<void> add_warm_images(const std::vector<std::string>& texts, volume_cache::Options& options) {
+  for (const std::string& text : texts) {
+    const std::size_t equals = text.find('=');
+    if (base::is_uuid(text)) {
+      options.warm_images.push_back(base::to_lower(text));
+    } else if (text.starts_with("tag:") && text.size() > 4) {
+      options.warm_marks.push_back({.name = text.substr(4), .value = std::nullopt});
+    } else if (text.starts_with("property:") && equals != std::string::npos && equals > 9) {
+      options.warm_marks.push_back({.name = text.substr(9, equals - 9), .value = text.substr(equals + 1)});
+    } else {
+      return fail(Errc::invalid_argument, "[image_cache_service] image_volume_warm: \"" + text +
+                                              "\" is no image id, tag:NAME or property:NAME=VALUE");
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 base::log::Options log_options(const config::Config& config) {
@@ -99,8 +117,19 @@ image_cache::Options image_cache_options(const config::Config& config) {
   return options;
 }
 
-volume_cache::Options volume_cache_options(const config::Config& config) {
+Result<volume_cache::Options> volume_cache_options(const config::Config& config) {
   volume_cache::Options options;
+  IMAGECACHE_CHECK(add_warm_images(config.get_list(own, "image_volume_warm"), options));
+  options.stale_by_updated_at = base::to_lower(config.get_string(own, "image_volume_staleness")) == "updated_at";
+  options.upkeep_interval = ms(config, "image_volume_upkeep_interval");
+  options.ttl = config.get_seconds(own, "image_volume_ttl");
+  options.high_percent = small(config, own, "image_volume_high_percent");
+  options.low_percent = small(config, own, "image_volume_low_percent");
+  options.poll_interval = ms(config, "image_volume_poll_interval");
+  options.warm_interval = ms(config, "image_volume_warm_interval");
+  options.warm_from_hour = small(config, own, "image_volume_warm_from_hour");
+  options.warm_until_hour = small(config, own, "image_volume_warm_until_hour");
+  options.warm_max = small(config, own, "image_volume_warm_max");
   options.host = host_name(config);
   options.internal_project_id = config.get_string(common, "cinder_internal_tenant_project_id");
   options.internal_user_id = config.get_string(common, "cinder_internal_tenant_user_id");

@@ -19,7 +19,7 @@ namespace imagecache::app {
 base::log::Options log_options(const config::Config& config);
 Result<std::unique_ptr<origin::Origin>> make_origin(const config::Config& config);
 image_cache::Options image_cache_options(const config::Config& config);
-volume_cache::Options volume_cache_options(const config::Config& config);
+Result<volume_cache::Options> volume_cache_options(const config::Config& config);
 catalog::QuotaDefaults quota_defaults(const config::Config& config);
 http::Limits http_limits(const config::Config& config);
 http::UpstreamTls upstream_tls(const config::Config& config);

@@ -107,7 +107,7 @@ Result<void> Service::Parts::start(const config::Config& config, const Inherited
                                                      *digest_pool, clock, counters);
   IMAGECACHE_CHECK(images->recover_in_background(*load_pool));
 
-  const auto volume_options = volume_cache_options(config);
+  IMAGECACHE_TRY(const auto volume_options, volume_cache_options(config));
   IMAGECACHE_CHECK(base::make_directories(volume_options.convert.conversion_dir));
   IMAGECACHE_CHECK(convert::remove_leftovers(volume_options.convert.conversion_dir));
   if (auto found = convert::check_qemu_img(volume_options.convert); !found) {

@@ -8,8 +8,8 @@
 // long, Errc::corrupt when the file is damaged.
 //
 // Cost: a change is one synced write to the disk, shared by all who ask at the same time; a read is none. No method but
-// list_image_volumes and a type's renaming costs more with a million rows than with a thousand. docs/catalog.md says
-// how.
+// list_image_volumes, list_image_volume_uses and a type's renaming costs more with a million rows than with a thousand.
+// docs/catalog.md says how.
 #pragma once
 
 #include <chrono>
@@ -83,8 +83,35 @@ struct ImageVolume {
   bool pinned = false;
   base::WallTime created_at{};
   base::WallTime last_used{};
-  std::uint64_t build_ms = 0;  ///< how long the build took: what each clone saves
+  std::uint64_t build_ms = 0;                 ///< how long the build took: what each clone saves
+  std::optional<std::uint64_t> used_bytes{};  ///< on the backend; absent where the backend cannot say
 };
+
+/// Whom an image-volume has served: clones of one image for one project. The one that it was built for is there from
+/// the start, with 0.
+struct ImageVolumeUse {
+  std::string volume_id;
+  std::string image_id;  ///< the request's; images with the same bytes share an image-volume
+  std::string project_id;
+  std::uint64_t clones = 0;
+  std::uint64_t saved_ms = 0;  ///< what the hits among them took less than the build
+  base::WallTime last_used{};
+  base::WallTime seen_at{};  ///< when the service's own account last saw the image at the origin; zero: never
+};
+
+/// An image-volume that was wanted and not kept.
+struct Refusal {
+  std::string backend;
+  std::string image_id;
+  std::string kind;          ///< "quota" of the internal tenant, or "limit" of the backend
+  std::string reason{};      ///< of the last time, for people
+  std::string project_id{};  ///< who asked then
+  std::uint64_t size_gb = 0;
+  std::uint64_t count = 0;
+  base::WallTime first_at{};
+  base::WallTime last_at{};
+};
+constexpr std::uint64_t refusals_kept = 1000;
 
 struct VolumeFilter {
   std::optional<std::string> project_id;  ///< absent: all
@@ -102,7 +129,7 @@ struct VolumeType {
   bool is_public = true;
   std::map<std::string, std::string> extra_specs;
   /// "encryption_id", "provider", "control_location", "cipher", "key_size"; empty: its volumes are not encrypted.
-  std::map<std::string, std::string> encryption;
+  std::map<std::string, std::string> encryption{};
 };
 
 /// "volumes", "gigabytes", "volumes_<type>", "gigabytes_<type>", "per_volume_gigabytes"…
@@ -200,17 +227,28 @@ class Catalog {
     std::optional<std::uint64_t> size_gb;
     std::optional<std::uint64_t> virtual_size_bytes;
     std::optional<std::uint64_t> build_ms;
+    std::optional<std::uint64_t> used_bytes;
   };
   /// Errc::not_found if the row is gone.
   virtual Result<void> update_image_volume(const std::string& volume_id, const ImageVolumeUpdate& update) = 0;
-  /// last_used := max(last_used, at), clones += n, for many at once: what the hit path gathered. Rows that are gone by
-  /// now are passed over.
+  /// last_used := max(last_used, at), clones += n, in the image-volume's row and in that of its use by this project,
+  /// for many at once: what the hit path gathered. Image-volumes that are gone by now are passed over.
   struct Use {
     std::string volume_id;
     std::uint64_t clones = 0;
     base::WallTime at{};
+    std::string image_id{};
+    std::string project_id{};
+    std::uint64_t saved_ms = 0;
   };
   virtual Result<void> record_uses(const std::vector<Use>& uses) = 0;
+  virtual Result<std::vector<ImageVolumeUse>> list_image_volume_uses() = 0;
+  /// The service's own account has seen the image of these uses at the origin.
+  virtual Result<void> record_seen(const std::string& volume_id, const std::string& image_id, base::WallTime at) = 0;
+  /// One more of this backend, image and kind: its count, first_at and last_at are the catalog's. The refusals_kept
+  /// latest are kept.
+  virtual Result<void> record_refusal(const Refusal& refusal) = 0;
+  virtual Result<std::vector<Refusal>> list_refusals() = 0;  ///< latest first
   struct ImageVolumeTotals {
     std::uint64_t count = 0;
     std::uint64_t size_gb = 0;

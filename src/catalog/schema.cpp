@@ -184,6 +184,40 @@ CREATE TABLE service_states (
                                                            R"sql(
 -- What a type says of encryption, as a JSON object of strings; {}: its volumes are not encrypted.
 ALTER TABLE volume_types ADD COLUMN encryption TEXT NOT NULL DEFAULT '{}';
+)sql",
+                                                           R"sql(
+-- Measured once it was sealed, since nothing of it changes afterwards; -1: the backend cannot say.
+ALTER TABLE image_volumes ADD COLUMN used_bytes INTEGER NOT NULL DEFAULT -1;
+
+-- Of which image (several may have the same bytes) and for which project an image-volume was cloned, and what that spared.
+-- seen_at: when the service's own account last saw the image at the origin, 0: never.
+CREATE TABLE image_volume_uses (
+  volume_id TEXT NOT NULL REFERENCES image_volumes (volume_id) ON DELETE CASCADE,
+  image_id TEXT NOT NULL,
+  project_id TEXT NOT NULL,
+  clones INTEGER NOT NULL,
+  saved_ms INTEGER NOT NULL,
+  last_used INTEGER NOT NULL,
+  seen_at INTEGER NOT NULL,
+  PRIMARY KEY (volume_id, image_id, project_id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO image_volume_uses
+  SELECT volume_id, image_id, requesting_project, clones, 0, last_used, 0 FROM image_volumes;
+
+-- Image-volumes that were wanted and not kept: the last of each kind, and how often.
+CREATE TABLE refusals (
+  backend TEXT NOT NULL,
+  image_id TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  project_id TEXT NOT NULL,
+  size_gb INTEGER NOT NULL,
+  count INTEGER NOT NULL,
+  first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL,
+  PRIMARY KEY (backend, image_id, kind)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX refusals_by_time ON refusals (last_at);
 )sql"};
 
 }  // namespace

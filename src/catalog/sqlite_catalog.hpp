@@ -40,6 +40,10 @@ class SqliteCatalog final : public Catalog {
   Result<std::vector<ImageVolume>> list_image_volumes(const std::optional<std::string>& backend) override;
   Result<void> update_image_volume(const std::string& volume_id, const ImageVolumeUpdate& update) override;
   Result<void> record_uses(const std::vector<Use>& uses) override;
+  Result<std::vector<ImageVolumeUse>> list_image_volume_uses() override;
+  Result<void> record_seen(const std::string& volume_id, const std::string& image_id, base::WallTime at) override;
+  Result<void> record_refusal(const Refusal& refusal) override;
+  Result<std::vector<Refusal>> list_refusals() override;
   Result<ImageVolumeTotals> image_volume_totals(const std::string& backend) override;
   Result<std::optional<ImageVolume>> least_recently_used(const std::string& backend) override;
 

@@ -8,13 +8,15 @@ CLI::App& Commands::noun(const std::string& name, const std::string& help) {
   return *app;
 }
 
-CLI::App& Commands::verb(CLI::App& noun, const std::string& name, const std::string& help, Action action) {
+CLI::App& Commands::verb(CLI::App& noun, const std::string& name, const std::string& help, Action action,
+                         Prints prints) {
   auto* app = noun.add_subcommand(name, help);
   add_config_options(*app);
-  app->add_option("-f,--format,-o", common_.format, "How to print: table or json (default: table)")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, Format>{{"table", Format::table}, {"json", Format::json}}, CLI::ignore_case))
-      ->option_text("table|json")
+  std::map<std::string, Format> formats{{"table", Format::table}, {"json", Format::json}};
+  if (prints == Prints::list) formats.emplace("csv", Format::csv);
+  app->add_option("-f,--format,-o", common_.format, "How to print (default: table)")
+      ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case))
+      ->option_text(prints == Prints::list ? "table|json|csv" : "table|json")
       ->group("Common options");
   app->add_flag("-q,--quiet", common_.quiet, "Print no sentences, only what was asked for and failures")
       ->group("Common options");

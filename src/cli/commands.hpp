@@ -19,6 +19,7 @@ struct Arguments {
   std::string name;
   std::string type;
   std::string backend;
+  std::vector<std::string> backends;
   std::string target;
   std::string project;
   std::vector<std::string> limits;
@@ -28,6 +29,8 @@ struct Arguments {
   bool all_projects = false;
   bool internal = false;
   bool only_set = false;
+  bool by_project = false;
+  bool refused = false;
   bool offline = false;
   bool online = false;
 };
@@ -40,7 +43,10 @@ class Commands {
 
   CLI::App& noun(const std::string& name, const std::string& help);
   /// A verb with the common options; `action` is what it does once it was chosen.
-  CLI::App& verb(CLI::App& noun, const std::string& name, const std::string& help, Action action);
+  /// What is a list can be printed as CSV too.
+  enum class Prints { record, list };
+  CLI::App& verb(CLI::App& noun, const std::string& name, const std::string& help, Action action,
+                 Prints prints = Prints::record);
   /// --config-file and --config-dir, whose order among each other counts.
   void add_config_options(CLI::App& command);
   void add_wait(CLI::App& command, const std::string& for_what);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/clock.hpp"
 #include "base/text.hpp"
@@ -88,7 +89,34 @@ void Output::print_json(const json& value) {
   stream_ << dump(value, 2) << '\n';
 }
 
+void Output::print_csv(const std::vector<Column>& columns, const json& rows) {
+  const auto print_line = [this](const std::vector<std::string>& fields) {
+    const char* before = "";
+    for (const auto& field : fields) {
+      // A spreadsheet takes what begins with one of these for a formula; what we print was named by others.
+      const bool formula = !field.empty() && std::string_view("=+-@\t").contains(field.front());
+      std::string text = formula ? "'" + field : field;
+      if (text.find_first_of(",\"\r\n") != std::string::npos) {
+        for (std::size_t at = 0; (at = text.find('"', at)) != std::string::npos; at += 2) text.insert(at, 1, '"');
+        text = '"' + text + '"';
+      }
+      stream_ << std::exchange(before, ",") << text;
+    }
+    stream_ << "\r\n";
+  };
+  std::vector<std::string> fields;
+  fields.reserve(columns.size());
+  for (const auto& column : columns) fields.push_back(column.key);
+  print_line(fields);
+  for (const auto& row : rows) {
+    fields.clear();
+    for (const auto& column : columns) fields.push_back(format_cell(at_path(row, column.key), Kind::text));
+    print_line(fields);
+  }
+}
+
 void Output::list(const std::vector<Column>& columns, const json& rows) {
+  if (format_ == Format::csv) return print_csv(columns, rows);
   if (format_ == Format::json) return print_json(rows);
   std::vector<TableColumn> headers;
   headers.reserve(columns.size());

@@ -1,5 +1,5 @@
-// What a command prints: for people as a table, for programs as JSON. Sizes are in words in a table and raw numbers in
-// JSON.
+// What a command prints: for people as a table, for programs as JSON, lists for spreadsheets as CSV. Sizes are in words
+// in a table and raw numbers else.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -9,7 +9,7 @@
 
 namespace imagecache::cli {
 
-enum class Format { table, json };
+enum class Format { table, json, csv };
 enum class Kind { text, number, bytes, gib, seconds, epoch };
 
 /// A column of a list: where in each object the value is ("a.b" goes down), and what it is.
@@ -24,7 +24,7 @@ class Output {
   Output(std::ostream& stream, Format format, bool quiet = false) : stream_(stream), format_(format), quiet_(quiet) {}
 
   Format format() const { return format_; }
-  /// An array of objects; JSON gets it as it is.
+  /// An array of objects; JSON gets it as it is, CSV (RFC 4180) the columns.
   void list(const std::vector<Column>& columns, const nlohmann::json& rows);
   /// One object, a field a line; nested objects as "outer.inner". A name that ends in _bytes is a size.
   void record(const nlohmann::json& object);
@@ -35,6 +35,7 @@ class Output {
 
  private:
   void print_json(const nlohmann::json& value);
+  void print_csv(const std::vector<Column>& columns, const nlohmann::json& rows);
   std::ostream& stream_;
   Format format_;
   bool quiet_;

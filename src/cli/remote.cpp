@@ -3,8 +3,8 @@
 namespace imagecache::cli {
 
 CLI::App& remote_verb(Commands& commands, CLI::App& noun, const std::string& name, const std::string& help,
-                      Commands::Action action) {
-  auto& app = commands.verb(noun, name, help, std::move(action));
+                      Commands::Action action, Commands::Prints prints) {
+  auto& app = commands.verb(noun, name, help, std::move(action), prints);
   auto& common = commands.common();
   const auto add = [&](const std::string& option, std::string& value, const std::string& text) {
     app.add_option(option, value, text)->option_text("TEXT")->group("Common options");

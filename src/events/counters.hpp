@@ -43,6 +43,9 @@ struct Counters {
   Counter volume_builds_started, volume_builds_completed, volume_builds_failed;
   Counter volumes_created, volumes_failed, volumes_deleted, volumes_recovered;
   Counter image_volume_evictions, image_volume_repairs, image_volume_quota_refusals;
+  // Of the evictions, those that nobody asked for: too long unused, above the high mark, the image gone or another.
+  Counter image_volumes_expired, image_volumes_above_mark, image_volumes_orphaned;
+  Counter image_volumes_warmed;  // built ahead, because the operator wants these images kept warm
   Counter convert_bytes;
   // Notifications: confirmed by the broker; dropped because too many waited, because it would not take them, or at a
   // stop; and how often one was sent and not confirmed, to be sent again.

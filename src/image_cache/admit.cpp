@@ -12,6 +12,13 @@ base::Task<Result<origin::ImageInfo>> ImageCache::describe(std::string image_id,
   co_return co_await base::offload(impl.pool, ask);
 }
 
+base::Task<Result<std::vector<std::string>>> ImageCache::find_marked(origin::ImageMark mark, std::size_t limit,
+                                                                     base::RequestContext context) {
+  Impl& impl = *impl_;
+  auto ask = [&] { return impl.origin.find_marked(mark, limit, context, impl.stop_source.get_token()); };
+  co_return co_await base::offload(impl.pool, ask);
+}
+
 void ImageCache::Impl::ask(const std::shared_ptr<Admissions::Question>& question, const base::RequestContext& context) {
   counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
   const std::string& id = question->key().image_id;

@@ -165,6 +165,10 @@ class ImageCache {
   /// Asks the origin for this caller: what is it? That says nothing about its bytes, for those there is admit().
   base::Task<Result<origin::ImageInfo>> describe(std::string image_id, base::RequestContext context);
 
+  /// Origin::find_marked().
+  base::Task<Result<std::vector<std::string>>> find_marked(origin::ImageMark mark, std::size_t limit,
+                                                           base::RequestContext context);
+
   /// describe() and Origin::authorize_download() at once, for this caller: nobody is given a byte without both having
   /// said yes. Questions of the same token for the same image that are being asked at the same time are asked once.
   /// With authorization_memory, a yes is believed for that long, and a no never. An admission tells no more than the

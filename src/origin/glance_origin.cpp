@@ -79,6 +79,16 @@ std::string hex_md5_of(const HttpHead& head) {
   return hex ? text : std::string();
 }
 
+std::string percent_encoded(std::string_view text) {
+  std::string encoded;
+  for (const char c : text) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                       c == '_' || c == '.' || c == '~';
+    encoded += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
+  }
+  return encoded;
+}
+
 /// "http://host:9292/v2/" → "http://host:9292", as cinder and glanceclient read glance_api_servers.
 std::string base_url_of(std::string_view text) {
   std::string url(base::trim(text));
@@ -129,6 +139,8 @@ class GlanceOrigin final : public Origin {
   Result<void> delete_image(const std::string& image_id, const base::RequestContext& context) override {
     return uploads_.delete_image(image_id, context);
   }
+  Result<std::vector<std::string>> find_marked(const ImageMark& mark, std::size_t limit,
+                                               const base::RequestContext& context, std::stop_token stop) override;
 
   std::string name() const override {
     std::string names;
@@ -155,6 +167,9 @@ class GlanceOrigin final : public Origin {
                             const Attempt& attempt);
   /// Asks, and goes after redirects on the same host. A status that is not wanted is a failure; `last` is its head.
   HttpResult<void> ask(Exchange exchange, const std::stop_token& stop, HttpHead& last);
+  /// Asks for a JSON document, whole, and hands it to `take`; what that refuses is no good answer.
+  HttpResult<void> ask_json(std::string url, std::vector<std::string> headers, Clock::time_point deadline,
+                            const std::stop_token& stop, const std::function<Result<void>(const std::string&)>& take);
   /// Asks for an image's bytes and breaks off at the head; `head` tells what came.
   HttpResult<void> would_send(const std::string& url, std::vector<std::string> headers, Clock::time_point deadline,
                               const std::stop_token& stop, HttpHead& head);
@@ -252,41 +267,66 @@ Result<ImageInfo> GlanceOrigin::describe(const std::string& image_id, const base
   IMAGECACHE_TRY(const auto headers, glance_headers(context, "application/json"));
   const auto deadline = Clock::now() + options_.describe_timeout;
   ImageInfo info;
-  IMAGECACHE_CHECK(
-      with_retries(image_id, context, deadline, stop, [&](const std::string& base_url) -> HttpResult<void> {
-        std::string body;
-        HttpHead head;
-        auto asked =
-            ask({.url = base_url + "/v2/images/" + image_id,
-                 .headers = headers,
-                 .deadline = deadline,
-                 .long_lived = false,
-                 .is_wanted = [](const HttpHead& h) { return h.status == 200; },
-                 .on_head = [](const HttpHead&) -> Result<void> { return {}; },
-                 .on_data = [&](std::span<const std::byte> data) -> Result<void> {
-                   if (body.size() + data.size() > options_.max_describe_bytes) {
-                     return fail(Errc::unavailable, fmt::format("describes it in more than {}",
-                                                                base::format_bytes(options_.max_describe_bytes)));
-                   }
-                   body.append(reinterpret_cast<const char*>(data.data()), data.size());
-                   return {};
-                 }},
-                stop, head);
-        if (!asked) {
-          // A description that broke off can be asked for again as a whole.
-          if (head.status == 200 && asked.error().retry == Retry::no) asked.error().retry = Retry::other_url;
-          return asked;
-        }
-        auto parsed = parse_image_json(body, image_id);
-        if (!parsed) {
-          return std::unexpected(nonsense(is_html(head)
-                                              ? "answered with an HTML page where the image's record should be"
-                                              : "its record makes no sense: " + parsed.error().message));
-        }
-        info = std::move(*parsed);
-        return {};
-      }));
+  IMAGECACHE_CHECK(with_retries(image_id, context, deadline, stop, [&](const std::string& base_url) {
+    return ask_json(base_url + "/v2/images/" + image_id, headers, deadline, stop,
+                    [&](const std::string& body) -> Result<void> {
+                      IMAGECACHE_TRY(info, parse_image_json(body, image_id));
+                      return {};
+                    });
+  }));
   return info;
+}
+
+HttpResult<void> GlanceOrigin::ask_json(std::string url, std::vector<std::string> headers, Clock::time_point deadline,
+                                        const std::stop_token& stop,
+                                        const std::function<Result<void>(const std::string&)>& take) {
+  std::string body;
+  HttpHead head;
+  auto asked = ask({.url = std::move(url),
+                    .headers = std::move(headers),
+                    .deadline = deadline,
+                    .long_lived = false,
+                    .is_wanted = [](const HttpHead& h) { return h.status == 200; },
+                    .on_head = [](const HttpHead&) -> Result<void> { return {}; },
+                    .on_data = [&](std::span<const std::byte> data) -> Result<void> {
+                      if (body.size() + data.size() > options_.max_describe_bytes) {
+                        return fail(Errc::unavailable, fmt::format("describes it in more than {}",
+                                                                   base::format_bytes(options_.max_describe_bytes)));
+                      }
+                      body.append(reinterpret_cast<const char*>(data.data()), data.size());
+                      return {};
+                    }},
+                   stop, head);
+  if (!asked) {
+    // A description that broke off can be asked for again as a whole.
+    if (head.status == 200 && asked.error().retry == Retry::no) asked.error().retry = Retry::other_url;
+    return asked;
+  }
+  if (auto taken = take(body); !taken) {
+    return std::unexpected(nonsense(is_html(head) ? "answered with an HTML page where the image's record should be"
+                                                  : "its record makes no sense: " + taken.error().message));
+  }
+  return {};
+}
+
+// GET /v2/images takes tags and properties as filters; a list of several images is of the newest first by default.
+Result<std::vector<std::string>> GlanceOrigin::find_marked(const ImageMark& mark, std::size_t limit,
+                                                           const base::RequestContext& context, std::stop_token stop) {
+  IMAGECACHE_TRY(const auto headers, glance_headers(context, "application/json"));
+  const auto deadline = Clock::now() + options_.describe_timeout;
+  const std::string query =
+      fmt::format("status=active&limit={}&{}={}", std::max<std::size_t>(limit, 1),
+                  mark.value ? percent_encoded(mark.name) : "tag", percent_encoded(mark.value.value_or(mark.name)));
+  std::vector<std::string> ids;
+  IMAGECACHE_CHECK(with_retries("list", context, deadline, stop, [&](const std::string& base_url) {
+    return ask_json(base_url + "/v2/images?" + query, headers, deadline, stop,
+                    [&](const std::string& body) -> Result<void> {
+                      IMAGECACHE_TRY(ids, parse_image_ids(body));
+                      return {};
+                    });
+  }));
+  if (ids.size() > limit) ids.resize(limit);
+  return ids;
 }
 
 // Glance decides who may download before it looks at the range, and looks at the range before it opens the store

@@ -92,6 +92,21 @@ Result<ImageInfo> parse_image_json(std::string_view text, const std::string& ima
   }
 }
 
+Result<std::vector<std::string>> parse_image_ids(std::string_view text) {
+  const Json list = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto images = list.is_object() ? list.find("images") : list.end();
+  if (!list.is_object() || images == list.end() || !images->is_array())
+    return fail(Errc::unavailable, "it is not a list of images");
+  std::vector<std::string> ids;
+  ids.reserve(images->size());
+  for (const Json& image : *images) {
+    const std::string id = image.is_object() ? text_of(image, "id") : std::string();
+    if (!base::is_safe_name(id)) return fail(Errc::unavailable, "its list has an image without an id");
+    ids.push_back(id);
+  }
+  return ids;
+}
+
 std::string ImageInfo::content_key() const {
   // Two images of one MD5 or SHA-1 are easily made, so these name no content.
   const bool strong = os_hash_algo != "md5" && os_hash_algo != "sha1";

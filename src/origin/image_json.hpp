@@ -13,4 +13,7 @@ namespace imagecache::origin {
 /// writes it (it may compare without case). Never throws.
 Result<ImageInfo> parse_image_json(std::string_view text, const std::string& image_id);
 
+/// The ids in Glance's list of images; Errc::unavailable for what is none. Never throws.
+Result<std::vector<std::string>> parse_image_ids(std::string_view text);
+
 }  // namespace imagecache::origin

@@ -89,6 +89,12 @@ struct NewImage {
 /// Fills `into` with the next bytes and says how many; 0 at the end.
 using ByteSource = std::function<Result<std::size_t>(std::span<std::byte> into)>;
 
+/// What images can be looked for by: a tag, or a property of that value.
+struct ImageMark {
+  std::string name;
+  std::optional<std::string> value;  ///< absent: `name` is a tag
+};
+
 class Origin {
  public:
   virtual ~Origin() = default;
@@ -129,6 +135,16 @@ class Origin {
                               const base::RequestContext& context, std::stop_token stop);
   /// One that is not there is a success.
   virtual Result<void> delete_image(const std::string& image_id, const base::RequestContext& context);
+
+  /// Ids of active images that this caller sees and that bear the mark, newest first, `limit` at most.
+  /// Errc::unsupported where images have no marks. Else errors as describe()'s.
+  virtual Result<std::vector<std::string>> find_marked(const ImageMark& mark, std::size_t limit,
+                                                       const base::RequestContext& context, std::stop_token stop = {}) {
+    static_cast<void>(context);
+    static_cast<void>(stop);
+    static_cast<void>(limit);
+    return fail(Errc::unsupported, name() + ": its images have no tags and properties to look for (" + mark.name + ")");
+  }
 
   /// For people: "http://127.0.0.1:9292", "file:///srv/images".
   virtual std::string name() const = 0;

@@ -185,4 +185,10 @@ base::Task<Result<void>> Backend::maintain() {
   co_return co_await base::offload(copy_pool(), std::move(work));
 }
 
+base::Task<Result<std::optional<std::uint64_t>>> Backend::used_bytes(VolumeId volume) {
+  IMAGECACHE_CO_CHECK(check_name(volume));
+  auto work = [this, volume] { return driver_->used_bytes(volume); };
+  co_return co_await base::offload(*pool_, std::move(work));
+}
+
 }  // namespace imagecache::volume_cache

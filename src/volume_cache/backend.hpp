@@ -69,6 +69,7 @@ class Backend {
   base::Task<Result<void>> delete_volume(VolumeId volume);
   base::Task<Result<ConnectionInfo>> initialize_connection(VolumeId volume);
   base::Task<Result<ModelUpdate>> model_update(VolumeId volume);
+  base::Task<Result<std::optional<std::uint64_t>>> used_bytes(VolumeId volume);
   /// One at a time.
   base::Task<Result<void>> maintain();
   /// The reader is used on whatever thread its holder likes, and ends before the Backend.

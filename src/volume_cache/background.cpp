@@ -5,7 +5,13 @@
 namespace imagecache::volume_cache {
 
 void VolumeCache::start(const base::Executor& executor) {
-  for (const auto& backend : impl_->backends) impl_->group.spawn(executor, impl_->maintain_loop(backend.get()));
+  Impl& impl = *impl_;
+  for (const auto& backend : impl.backends) impl.group.spawn(executor, impl.maintain_loop(backend.get()));
+  impl.group.spawn(executor, impl.repeat(&Impl::upkeep, impl.options.upkeep_interval));
+  if (impl.options.poll_interval.count() > 0)
+    impl.group.spawn(executor, impl.repeat(&Impl::poll, impl.options.poll_interval));
+  if (!impl.options.warm_images.empty() || !impl.options.warm_marks.empty())
+    impl.group.spawn(executor, impl.repeat(&Impl::warm_ahead, impl.options.warm_interval));
 }
 
 Task<bool> VolumeCache::Impl::pause(std::chrono::milliseconds time) {
@@ -15,6 +21,10 @@ Task<bool> VolumeCache::Impl::pause(std::chrono::milliseconds time) {
     if (!check_open()) co_return false;
     if (!co_await stop_signal.wait_past(seen, until)) co_return true;
   }
+}
+
+Task<void> VolumeCache::Impl::repeat(Round round, std::chrono::milliseconds interval) {
+  while (co_await pause(interval)) co_await (this->*round)();
 }
 
 // A backend that is away stays away for a while: that is said once.

@@ -26,7 +26,7 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
                                                                        Deadline deadline,
                                                                        std::function<void(BuildPtr)> waiting_on) {
   const std::string& backend_name = wanted.backend->options().name;
-  const std::string key = image_volume_key(wanted.image);
+  const std::string key = key_of(wanted.image);
   const unsigned clones_limit = wanted.backend->capabilities().clones_per_source;
   bool counted = false;
   for (int attempt = 0; attempt < source_attempts; ++attempt) {
@@ -36,7 +36,7 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
     {
       const std::lock_guard lock(mutex);
       ready = index.use(backend_name, key);
-      if (ready && clones_limit != 0 && index.clones(ready) >= clones_limit) {
+      if (ready && clones_limit != 0 && index.living_clones(ready) > clones_limit) {
         index.release(ready, nullptr);
         worn_out = std::exchange(ready, nullptr);
       } else if (ready) {
@@ -51,12 +51,14 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
         build->key = key;
         build->context = wanted.context;
         build->is_repair = wanted.is_repair;
+        build->ahead = true;
         builds[{backend_name, key}] = build;
         started = true;
         if (!counted) ++counters.volume_misses;
       }
       if (build) {
         ++build->waiters;
+        build->ahead = build->ahead && wanted.ahead;
         build->largest_wanted_gb = std::max(build->largest_wanted_gb, wanted.size_gb);
       }
     }
@@ -81,6 +83,8 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
     }
 
     std::optional<Result<BasePtr>> result;
+    std::string refusal;
+    bool used_up = false;
     bool in_time = true;
     const std::stop_callback wake(stop, [build] { build->changed.notify(); });
     for (;;) {
@@ -88,7 +92,10 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
       {
         const std::lock_guard lock(mutex);
         result = build->result;
+        refusal = build->refusal;
         if (!result && (!in_time || stop.stop_requested())) --build->waiters;
+        used_up = result && *result && **result && build->uses == 0;
+        if (result && *result && **result && !used_up) --build->uses;
       }
       if (result || !in_time || stop.stop_requested()) break;
       in_time = co_await build->changed.wait_past(seen, deadline);
@@ -98,6 +105,9 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
     if (!result)
       co_return fail(Errc::timeout, fmt::format("image {}: its image-volume on {} was not ready in time",
                                                 wanted.image.id, backend_name));
+    if (used_up) continue;
+    if (*result && !**result)
+      co_return Source{.image_volume = nullptr, .outcome = Outcome::uncached, .refusal = std::move(refusal)};
     if (*result)
       co_return Source{.image_volume = std::move(**result), .outcome = started ? Outcome::miss : Outcome::collapsed};
     const Error& error = result->error();
@@ -106,8 +116,10 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
     if (started || !(is_of_the_asker(error.code) || for_others_only) || stop.stop_requested())
       co_return std::unexpected(error);
   }
-  // It is evicted, or fails for others, as often as it is made. The user gets the volume all the same.
-  co_return Source{.image_volume = nullptr, .outcome = Outcome::uncached};
+  // It is evicted, used up or fails for others as often as it is made. The user gets the volume all the same.
+  co_return Source{.image_volume = nullptr,
+                   .outcome = Outcome::uncached,
+                   .refusal = "its image-volume went to others each time it was made"};
 }
 
 Task<void> VolumeCache::Impl::stop_at(BuildPtr build, Deadline deadline) {
@@ -138,7 +150,11 @@ Task<void> VolumeCache::Impl::run_build(BuildPtr build) {
   {
     const std::lock_guard lock(mutex);
     // In one step with the end of the build: whoever comes now finds either the one or the other.
-    if (result && *result) index.add(*result, build->waiters, true);
+    if (result && *result) {
+      const unsigned limit = build->backend->capabilities().clones_per_source;
+      build->uses = limit == 0 ? build->waiters : std::min(build->waiters, limit);
+      index.add(*result, build->uses, true);
+    }
     build->steps.phase = Phase::done;
     build->result = std::move(result);
     builds.erase({build->backend->options().name, build->key});
@@ -197,10 +213,18 @@ Task<Result<BasePtr>> VolumeCache::Impl::build_image_volume(BuildPtr build) {
   }
   const auto build_time =
       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started);
+  image_volume->build_ms = static_cast<std::uint64_t>(build_time.count());
   if (written) {
-    auto finish = [id = image_volume->volume_id, ms = build_time.count()](Catalog& to) -> Result<void> {
+    // For the report; nobody's volume depends on it.
+    const auto used = co_await build->backend->used_bytes(VolumeId{image_volume->name});
+    if (!used)
+      base::log::warning(room_name, &build->context, "image-volume {}: how much it holds is not known: {}",
+                         image_volume->volume_id, used.error().message);
+    const Catalog::ImageVolumeUpdate done{
+        .state = "ready", .build_ms = image_volume->build_ms, .used_bytes = used ? *used : std::nullopt};
+    auto finish = [id = image_volume->volume_id, done](Catalog& to) -> Result<void> {
       IMAGECACHE_CHECK(to.update_volume(id, {.status = "available"}));
-      return to.update_image_volume(id, {.state = "ready", .build_ms = static_cast<std::uint64_t>(ms)});
+      return to.update_image_volume(id, done);
     };
     written = co_await in_catalog(std::move(finish));
   }
@@ -237,7 +261,7 @@ Task<Result<void>> VolumeCache::Impl::write_image_volume(BuildPtr build, BasePtr
       base::crash_point("build.sealed");
       co_return done;
     }
-    if (done.error().code != Errc::no_space || !may_make_room) co_return done;
+    if (done.error().code != Errc::no_space || !may_make_room || !may_evict_for(*build)) co_return done;
     // The storage is full. As many of the least recently used go as hold what this one may need.
     std::uint64_t freed_bytes = 0;
     std::vector<BasePtr> victims = index.take_oldest(

@@ -69,8 +69,8 @@ std::map<std::string, std::string> image_metadata(const origin::ImageInfo& image
   return metadata;
 }
 
-std::string image_volume_key(const origin::ImageInfo& image) {
-  std::string key = image.content_key();
+std::string image_volume_key(const origin::ImageInfo& image, bool by_updated_at) {
+  std::string key = by_updated_at ? image.id + "@" + image.updated_at : image.content_key();
   return image.disk_format.empty() ? key : key + "#" + image.disk_format;
 }
 

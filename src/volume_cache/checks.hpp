@@ -26,7 +26,8 @@ std::map<std::string, std::string> image_metadata(const origin::ImageInfo& image
 
 /// By what image-volumes are found: the image's content, and what it is claimed to be, since the claim decides what the
 /// bytes mean as a disk. Two images share an image-volume only if both agree.
-std::string image_volume_key(const origin::ImageInfo& image);
+/// With `by_updated_at` an image shares with no other, nor with itself once it was changed in any way.
+std::string image_volume_key(const origin::ImageInfo& image, bool by_updated_at = false);
 
 /// `volume_name_template` with the id in the place of its "%s".
 std::string fill_template(std::string_view name_template, std::string_view id);

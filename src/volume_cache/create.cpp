@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/crash_point.hpp"
 #include "volume_cache/impl.hpp"
@@ -246,8 +247,11 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::settle_known(CreationP
 
 Task<Result<Created>> VolumeCache::Impl::finish(CreationPtr creation, Begun begun) {
   IMAGECACHE_CO_TRY(const Made made, co_await make(creation, begun));
-  if (creation->stop.stop_requested()) co_return std::unexpected(called_off(begun.volume.id));
-  Created created{.volume = std::move(begun.volume), .outcome = made.outcome};
+  if (creation->stop.stop_requested()) {
+    index.clone_is_gone(made.source_volume_id);  // fail_volume() sees to that
+    co_return std::unexpected(called_off(begun.volume.id));
+  }
+  Created created{.volume = std::move(begun.volume), .outcome = made.outcome, .uncached_reason = made.uncached_reason};
   created.volume.status = "available";
   created.volume.status_reason.clear();
   created.volume.source_volume_id = made.source_volume_id;
@@ -257,7 +261,10 @@ Task<Result<Created>> VolumeCache::Impl::finish(CreationPtr creation, Begun begu
                                      .source_volume_id = made.source_volume_id,
                                      .bootable = created.volume.bootable};
   auto write = [id = created.volume.id, update](Catalog& to) { return to.update_volume(id, update); };
-  IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(write)));
+  if (Result<void> written = co_await in_catalog(std::move(write)); !written) {
+    index.clone_is_gone(made.source_volume_id);
+    co_return std::unexpected(std::move(written).error());
+  }
   created.volume.updated_at = clock.now();
   base::log::info(room_name, &creation->context, "volume {} of {} GiB is available on {}{}", created.volume.id,
                   created.volume.size_gb, created.volume.backend,
@@ -296,7 +303,11 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_from_image_volume(
     };
     IMAGECACHE_CO_TRY(Source source,
                       co_await take_source(wanted, creation->stop.get_token(), deadline, std::move(waiting_on)));
-    if (!source.image_volume) co_return co_await make_uncached(creation, begun, deadline);
+    if (!source.image_volume) {
+      IMAGECACHE_CO_TRY(Made made, co_await make_uncached(creation, begun, deadline));
+      made.uncached_reason = std::move(source.refusal);
+      co_return made;
+    }
 
     const BasePtr image_volume = source.image_volume;
     Result<void> cloned = convert::check_fits(begun.image->id, image_volume->virtual_size_bytes, begun.volume.size_gb);
@@ -310,14 +321,23 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_from_image_volume(
                     .target = VolumeId{begun.volume.name},
                     .size_bytes = begun.volume.size_gb * base::gib,
                     .stop = creation->stop.get_token()};
+    const auto started = std::chrono::steady_clock::now();
     cloned = co_await begun.backend->create_cloned_volume(clone);
     if (!cloned && cloned.error().code == Errc::no_space &&
         co_await free_space(*begun.backend, image_volume->virtual_size_bytes))
       cloned = co_await begun.backend->create_cloned_volume(std::move(clone));
     if (cloned) {
       base::crash_point("clone.done");
-      const base::WallTime now = clock.now();
-      index.release(image_volume, &now);
+      const auto took =
+          std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started);
+      const auto took_ms = static_cast<std::uint64_t>(took.count());
+      // Who waited for the build has spared nothing by it.
+      const bool saved = source.outcome == Outcome::hit && image_volume->build_ms > took_ms;
+      const ImageIndex::Cloned use{.at = clock.now(),
+                                   .image_id = begun.image->id,
+                                   .project_id = begun.volume.project_id,
+                                   .saved_ms = saved ? image_volume->build_ms - took_ms : 0};
+      index.release(image_volume, &use);
       co_await note_use();
       co_return Made{.outcome = source.outcome, .source_volume_id = image_volume->volume_id};
     }

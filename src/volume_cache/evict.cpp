@@ -46,22 +46,25 @@ Volume image_volume_row(const Build& build, const Base& image_volume, const Opti
 
 }  // namespace
 
+bool VolumeCache::Impl::may_evict_for(const Build& build) const {
+  const std::lock_guard lock(mutex);
+  return !build.ahead;
+}
+
 Task<Result<bool>> VolumeCache::Impl::reserve(BuildPtr build, BasePtr image_volume) {
   const BackendOptions& place = build->backend->options();
   const Limits limits{.max_count = place.image_volume_cache_max_count,
                       .max_size_gb = place.image_volume_cache_max_size_gb};
-  const std::unique_ptr<std::vector<BasePtr>> victims = index.reserve(place.name, image_volume->size_gb, limits);
+  const std::unique_ptr<std::vector<BasePtr>> victims =
+      index.reserve(place.name, image_volume->size_gb, limits, may_evict_for(*build));
   if (!victims) {
-    base::log::warning(room_name, &build->context,
-                       "image {} of {} GiB is not kept on {}: it does not fit image_volume_cache_max_size_gb or "
-                       "image_volume_cache_max_count",
-                       build->image.id, image_volume->size_gb, place.name);
+    co_await refuse(build, image_volume, "limit",
+                    "it does not fit image_volume_cache_max_size_gb or image_volume_cache_max_count");
     co_return false;
   }
   Result<bool> reserved = true;
   if (Result<void> gone = co_await evict_all(*victims, "there is room for others only without it"); !gone) {
-    base::log::warning(room_name, &build->context, "image {} is not kept on {} now, since no room could be made: {}",
-                       build->image.id, place.name, gone.error().message);
+    co_await refuse(build, image_volume, "limit", "no room could be made: " + gone.error().message);
     reserved = false;
   }
   if (*reserved) reserved = co_await write_rows(build, image_volume);
@@ -103,6 +106,7 @@ Task<Result<bool>> VolumeCache::Impl::write_rows(BuildPtr build, BasePtr image_v
     }
     if (inserted.error().code != Errc::quota_exceeded) co_return std::unexpected(std::move(inserted).error());
     refusal = inserted.error().message;
+    if (!may_evict_for(*build)) break;
     std::optional<std::vector<BasePtr>> victims = victims_for_quota(row, quota);
     if (!victims) break;
     if (Result<void> gone = co_await evict_all(std::move(*victims), "the internal tenant's quota is needed"); !gone) {
@@ -110,11 +114,30 @@ Task<Result<bool>> VolumeCache::Impl::write_rows(BuildPtr build, BasePtr image_v
       break;
     }
   }
-  ++counters.image_volume_quota_refusals;
-  base::log::warning(room_name, &build->context,
-                     "image {} is not kept on {}: the quota of the internal tenant {} refuses it: {}", build->image.id,
-                     row.backend, options.internal_project_id, refusal);
+  if (may_evict_for(*build)) ++counters.image_volume_quota_refusals;
+  co_await refuse(
+      build, image_volume, "quota",
+      fmt::format("the quota of the internal tenant {} refuses it: {}", options.internal_project_id, refusal));
   co_return false;
+}
+
+Task<void> VolumeCache::Impl::refuse(BuildPtr build, BasePtr image_volume, std::string kind, std::string reason) {
+  {
+    const std::lock_guard lock(mutex);
+    build->refusal = reason;
+    if (build->ahead) co_return;
+  }
+  base::log::warning(room_name, &build->context, "image {} of {} GiB is not kept on {}: {}", build->image.id,
+                     image_volume->size_gb, image_volume->backend, reason);
+  const catalog::Refusal refusal{.backend = image_volume->backend,
+                                 .image_id = build->image.id,
+                                 .kind = std::move(kind),
+                                 .reason = std::move(reason),
+                                 .project_id = build->context.project_id,
+                                 .size_gb = image_volume->size_gb};
+  auto write = [refusal](Catalog& to) { return to.record_refusal(refusal); };
+  if (Result<void> written = co_await in_catalog(std::move(write)); !written)
+    base::log::warning(room_name, &build->context, "that is missing in the report: {}", written.error().message);
 }
 
 std::optional<std::vector<BasePtr>> VolumeCache::Impl::victims_for_quota(

@@ -54,19 +54,34 @@ BasePtr ImageIndex::use(const std::string& backend, const std::string& content_k
   return found->second;
 }
 
-void ImageIndex::release(const BasePtr& image_volume, const base::WallTime* cloned_at) {
+void ImageIndex::release(const BasePtr& image_volume, const Cloned* cloned) {
   const std::lock_guard lock(mutex_);
-  if (cloned_at != nullptr) {
+  if (cloned != nullptr) {
     ++image_volume->clones;
-    ++image_volume->unwritten_clones;
+    ++image_volume->living_clones;
+    Base::Unwritten& unwritten = image_volume->unwritten[{cloned->image_id, cloned->project_id}];
+    ++unwritten.clones;
+    unwritten.saved_ms += cloned->saved_ms;
     used_[image_volume->volume_id] = image_volume;
-    image_volume->last_used = std::max(image_volume->last_used, *cloned_at);
+    image_volume->last_used = std::max(image_volume->last_used, cloned->at);
     PerBackend& backend = backends_[image_volume->backend];
     if (const auto place = backend.place.find(image_volume.get()); place != backend.place.end())
       backend.by_use.splice(backend.by_use.end(), backend.by_use, place->second);
   }
   // Under the lock: whoever waits for the last user may let go of it at once.
   if (--image_volume->users == 0) image_volume->idle.notify();
+}
+
+void ImageIndex::clone_is_there(const std::string& source_volume_id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_id_.find(source_volume_id);
+  if (found != by_id_.end()) ++found->second->living_clones;
+}
+
+void ImageIndex::clone_is_gone(const std::string& source_volume_id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = by_id_.find(source_volume_id);
+  if (found != by_id_.end() && found->second->living_clones != 0) --found->second->living_clones;
 }
 
 unsigned ImageIndex::users(const BasePtr& image_volume) const {
@@ -77,6 +92,11 @@ unsigned ImageIndex::users(const BasePtr& image_volume) const {
 std::uint64_t ImageIndex::clones(const BasePtr& image_volume) const {
   const std::lock_guard lock(mutex_);
   return image_volume->clones;
+}
+
+std::uint64_t ImageIndex::living_clones(const BasePtr& image_volume) const {
+  const std::lock_guard lock(mutex_);
+  return image_volume->living_clones + image_volume->users;
 }
 
 BasePtr ImageIndex::find(const std::string& backend, const std::string& content_key) const {
@@ -101,7 +121,7 @@ void ImageIndex::start_evicting(PerBackend& backend, const BasePtr& image_volume
 }
 
 std::unique_ptr<std::vector<BasePtr>> ImageIndex::reserve(const std::string& backend_name, std::uint64_t size_gb,
-                                                          const Limits& limits) {
+                                                          const Limits& limits, bool may_evict) {
   const std::lock_guard lock(mutex_);
   PerBackend& backend = backends_[backend_name];
   std::uint64_t count = backend.count - backend.evicting_count + 1;
@@ -111,7 +131,7 @@ std::unique_ptr<std::vector<BasePtr>> ImageIndex::reserve(const std::string& bac
            (limits.max_size_gb == 0 || size <= limits.max_size_gb);
   };
   auto victims = std::make_unique<std::vector<BasePtr>>();
-  for (auto next = backend.by_use.begin(); !fits() && next != backend.by_use.end(); ++next) {
+  for (auto next = backend.by_use.begin(); may_evict && !fits() && next != backend.by_use.end(); ++next) {
     victims->push_back(*next);
     --count;
     size -= (*next)->size_gb;
@@ -153,6 +173,37 @@ std::vector<BasePtr> ImageIndex::take_oldest(const std::string& backend_name,
     return victims;
   }
   return {};
+}
+
+std::vector<BasePtr> ImageIndex::take_idle(const std::string& backend_name,
+                                           const std::function<bool(const Base&)>& wanted) {
+  const std::lock_guard lock(mutex_);
+  PerBackend& backend = backends_[backend_name];
+  std::vector<BasePtr> victims;
+  for (const BasePtr& candidate : backend.by_use) {
+    if (candidate->users != 0) continue;
+    if (!wanted(*candidate)) break;
+    victims.push_back(candidate);
+  }
+  for (const BasePtr& victim : victims) start_evicting(backend, victim);
+  return victims;
+}
+
+std::vector<BasePtr> ImageIndex::ready() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<BasePtr> all;
+  for (const auto& [id, image_volume] : by_id_) {
+    if (image_volume->state == Base::State::ready) all.push_back(image_volume);
+  }
+  return all;
+}
+
+ImageIndex::Taken ImageIndex::taken(const std::string& backend_name) const {
+  const std::lock_guard lock(mutex_);
+  const auto backend = backends_.find(backend_name);
+  if (backend == backends_.end()) return {};
+  return {.count = backend->second.count - backend->second.evicting_count,
+          .size_gb = backend->second.size_gb - backend->second.evicting_size_gb};
 }
 
 bool ImageIndex::mark_evicting(const BasePtr& image_volume) {
@@ -211,8 +262,14 @@ std::vector<catalog::Catalog::Use> ImageIndex::take_uses() {
   std::vector<catalog::Catalog::Use> uses;
   uses.reserve(used_.size());
   for (const auto& [id, image_volume] : used_) {
-    uses.push_back(
-        {.volume_id = id, .clones = std::exchange(image_volume->unwritten_clones, 0), .at = image_volume->last_used});
+    for (const auto& [who, unwritten] : std::exchange(image_volume->unwritten, {})) {
+      uses.push_back({.volume_id = id,
+                      .clones = unwritten.clones,
+                      .at = image_volume->last_used,
+                      .image_id = who.first,
+                      .project_id = who.second,
+                      .saved_ms = unwritten.saved_ms});
+    }
   }
   used_.clear();
   return uses;
@@ -223,7 +280,9 @@ void ImageIndex::put_back(const std::vector<catalog::Catalog::Use>& uses) {
   for (const auto& use : uses) {
     const auto found = by_id_.find(use.volume_id);
     if (found == by_id_.end()) continue;
-    found->second->unwritten_clones += use.clones;
+    Base::Unwritten& unwritten = found->second->unwritten[{use.image_id, use.project_id}];
+    unwritten.clones += use.clones;
+    unwritten.saved_ms += use.saved_ms;
     used_[use.volume_id] = found->second;
   }
 }

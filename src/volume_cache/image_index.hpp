@@ -32,7 +32,8 @@ struct Base {
   std::string image_id;
   std::uint64_t size_gb = 0;
   std::uint64_t virtual_size_bytes = 0;
-  bool is_repair = false;  ///< made in place of one that was bad
+  bool is_repair = false;      ///< made in place of one that was bad
+  std::uint64_t build_ms = 0;  ///< how long it took; 0: not known
 
   /// Notified when the last clone in flight has ended.
   base::Signal idle;
@@ -42,9 +43,14 @@ struct Base {
   State state = State::ready;
   bool pinned = false;
   unsigned users = 0;
-  std::uint64_t clones = 0;
-  std::uint64_t unwritten_clones = 0;
+  std::uint64_t clones = 0;  ///< ever
+  std::uint64_t living_clones = 0;
   base::WallTime last_used{};
+  struct Unwritten {
+    std::uint64_t clones = 0;
+    std::uint64_t saved_ms = 0;
+  };
+  std::map<std::pair<std::string, std::string>, Unwritten> unwritten;  ///< by image and project
 };
 using BasePtr = std::shared_ptr<Base>;
 
@@ -63,10 +69,24 @@ class ImageIndex {
 
   /// The ready one with that content, with one user more; null if there is none.
   BasePtr use(const std::string& backend, const std::string& content_key);
-  /// Ends a use; `cloned_at` if a clone came of it: it is then the most recently used.
-  void release(const BasePtr& image_volume, const base::WallTime* cloned_at);
+  /// A clone that came of a use.
+  struct Cloned {
+    base::WallTime at;
+    std::string image_id;
+    std::string project_id;
+    std::uint64_t saved_ms = 0;
+  };
+  /// Ends a use. With a clone it is then the most recently used.
+  void release(const BasePtr& image_volume, const Cloned* cloned);
+  /// At start: a clone of this one lives.
+  void clone_is_there(const std::string& source_volume_id);
+  /// A clone of this one, whoever it is, is deleted. Nothing happens where nobody knows the source any more.
+  void clone_is_gone(const std::string& source_volume_id);
   unsigned users(const BasePtr& image_volume) const;
+  /// As many as were ever made.
   std::uint64_t clones(const BasePtr& image_volume) const;
+  /// Those that live, with those that are being made.
+  std::uint64_t living_clones(const BasePtr& image_volume) const;
 
   /// In any state but gone.
   BasePtr find(const std::string& backend, const std::string& content_key) const;
@@ -74,15 +94,25 @@ class ImageIndex {
 
   /// Makes room for one more of `size_gb` by marking the least recently used as evicting, no more than needed. What is
   /// returned is the caller's to evict. Null pointer of a vector: it cannot fit, nothing is changed. The room is held
-  /// until add() or unreserve().
-  std::unique_ptr<std::vector<BasePtr>> reserve(const std::string& backend, std::uint64_t size_gb,
-                                                const Limits& limits);
+  /// until add() or unreserve(). Without `may_evict` it fits only into room that is free.
+  std::unique_ptr<std::vector<BasePtr>> reserve(const std::string& backend, std::uint64_t size_gb, const Limits& limits,
+                                                bool may_evict = true);
   void unreserve(const std::string& backend, std::uint64_t size_gb);
   /// Marks the least recently used as evicting, one after the other, until `enough` (called with each that is taken)
   /// says so; none if it never does. All backends where `backend` is empty. `idle_only` passes over those with a clone
   /// in flight, so that who holds a use may evict others without waiting for somebody who waits for him.
   std::vector<BasePtr> take_oldest(const std::string& backend, const std::function<bool(const Base&)>& enough,
                                    bool idle_only = false);
+
+  /// Marks as evicting those that nobody is cloning from, the least recently used first, as long as `wanted` says so.
+  std::vector<BasePtr> take_idle(const std::string& backend, const std::function<bool(const Base&)>& wanted);
+  /// Those that can be cloned.
+  std::vector<BasePtr> ready() const;
+  struct Taken {
+    std::uint64_t count = 0, size_gb = 0;
+  };
+  /// By what is there or is being built, without what is about to go.
+  Taken taken(const std::string& backend) const;
 
   /// False if it is being evicted already, or gone.
   bool mark_evicting(const BasePtr& image_volume);
@@ -113,7 +143,7 @@ class ImageIndex {
   // Protected by mutex_.
   std::map<std::string, PerBackend> backends_;
   std::map<std::string, BasePtr> by_id_;
-  std::map<std::string, BasePtr> used_;  // those with unwritten clones, by id
+  std::map<std::string, BasePtr> used_;  // those with something unwritten, by id
 };
 
 }  // namespace imagecache::volume_cache

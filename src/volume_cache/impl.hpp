@@ -1,7 +1,8 @@
 // The volume cache's inside, shared by its .cpp files and nobody else: create.cpp (one volume), build.cpp (one
 // image-volume, and who waits for it), source.cpp (image file → raw disk), copy.cpp (volume → volume, volume → image),
 // evict.cpp (room and quota), schedule.cpp (which backend), failures.cpp (what owners are told), manage.cpp
-// (remove, cancel, extend, pin), recover.cpp, jobs.cpp, notify.cpp.
+// (remove, cancel, extend, pin), upkeep.cpp, warm_ahead.cpp, recover.cpp,
+// jobs.cpp, notify.cpp.
 //
 // How the tasks hold together: whatever changes something is a Task of group, never of the caller's, so that a caller
 // may leave at any point. All that is done to one volume is done while holding its turn in volume_turns; mutex is
@@ -58,10 +59,14 @@ struct Build {
   base::Signal changed;
   // Protected by Impl::mutex.
   unsigned waiters = 0;
+  bool ahead = false;                   ///< nobody has asked for it yet: it evicts nothing
   std::uint64_t refused_gb = 0;         ///< it fits no volume of up to that size
   std::uint64_t largest_wanted_gb = 0;  ///< of the volumes that wait: no use in building more than fits any
-  /// A null BasePtr: this image is not kept on this backend now (quota, limits). Each waiter then owns one use of it.
+  /// A null BasePtr: this image is not kept on this backend now, as `refusal` says. Else each of the first `uses` who
+  /// look owns one use of it; more would be more clones than the backend allows, and look for another source.
   std::optional<Result<BasePtr>> result;
+  unsigned uses = 0;
+  std::string refusal;
 };
 using BuildPtr = std::shared_ptr<Build>;
 
@@ -110,6 +115,9 @@ struct VolumeCache::Impl {
   /// Do its capabilities agree with the type's extra specs?
   bool serves(const Backend& of, const catalog::VolumeType& type) const;
   Task<Result<Volume>> find_volume(std::string id);
+  std::string key_of(const origin::ImageInfo& image) const {
+    return image_volume_key(image, options.stale_by_updated_at);
+  }
   Deadline create_deadline() const { return base::in(options.create_timeout); }
 
   // create.cpp
@@ -124,7 +132,8 @@ struct VolumeCache::Impl {
   /// The volume as it stands on the backend, and how it came there.
   struct Made {
     Outcome outcome = Outcome::empty;
-    std::string source_volume_id;
+    std::string source_volume_id{};
+    std::string uncached_reason{};
   };
   Task<Result<CreationPtr>> join_or_start(CreateRequest request, base::RequestContext context, bool goes_on);
   Task<void> drive(CreationPtr creation);
@@ -146,6 +155,7 @@ struct VolumeCache::Impl {
   struct Source {
     BasePtr image_volume;
     Outcome outcome = Outcome::hit;
+    std::string refusal{};  ///< why there is none
   };
   struct Wanted {
     origin::ImageInfo image;
@@ -153,6 +163,7 @@ struct VolumeCache::Impl {
     std::uint64_t size_gb = 0;
     base::RequestContext context;
     bool is_repair = false;
+    bool ahead = false;
   };
   /// `waiting_on` is told of the build that is waited for; may be null.
   Task<Result<Source>> take_source(Wanted wanted, std::stop_token stop, Deadline deadline,
@@ -180,6 +191,11 @@ struct VolumeCache::Impl {
   /// False: it is not to be kept. Rows of the image-volume are written, `building`, when it returns true.
   Task<Result<bool>> reserve(BuildPtr build, BasePtr image_volume);
   Task<Result<bool>> write_rows(BuildPtr build, BasePtr image_volume);
+  /// The image is not kept: said in the log, in the report, and to those who wait. `kind` as in catalog::Refusal.
+  /// Of a build that is ahead of any request only to those.
+  Task<void> refuse(BuildPtr build, BasePtr image_volume, std::string kind, std::string reason);
+  /// Not for what nobody has asked for yet.
+  bool may_evict_for(const Build& build) const;
   /// Waits for its clones in flight, then deletes it. Already gone is a success; several at once is fine.
   Task<Result<void>> evict(BasePtr image_volume, std::string why);
   Task<Result<void>> evict_marked(BasePtr image_volume, std::string why);
@@ -216,6 +232,18 @@ struct VolumeCache::Impl {
   Task<Result<void>> pin(std::string id, bool pinned);
   Task<Result<void>> evict_by_id(std::string id);
 
+  // upkeep.cpp
+
+  Task<void> upkeep();
+  Task<void> poll();
+
+  // warm_ahead.cpp
+
+  Task<void> warm_ahead();
+  Task<Result<std::vector<std::string>>> images_to_warm(const base::RequestContext& context);
+  Task<void> warm_image(std::string image_id, base::RequestContext context);
+  Task<bool> has_room(const Backend& of, std::uint64_t size_gb);
+
   // notify.cpp
 
   /// "volume.<suffix>" of a volume as its row is. Returns when it is in the notifier's hands.
@@ -243,6 +271,8 @@ struct VolumeCache::Impl {
 
   /// False once the room stops.
   Task<bool> pause(std::chrono::milliseconds time);
+  using Round = Task<void> (Impl::*)();
+  Task<void> repeat(Round round, std::chrono::milliseconds interval);
   Task<void> maintain_loop(Backend* of);
 
   // jobs.cpp
@@ -273,6 +303,8 @@ struct VolumeCache::Impl {
   std::list<std::string> job_order;            // oldest first: old ones are forgotten
   std::vector<Stray> strays;
   std::uint64_t scratch_reserved_bytes = 0;
+  std::set<std::string> missing_images;                       // at the last poll
+  std::set<std::pair<std::string, std::string>> warm_failed;  // image and backend: said once
   bool flush_planned = false;
   bool stopping = false;
   base::WallTime fences_dropped_at{};

@@ -80,10 +80,8 @@ Task<void> VolumeCache::Impl::run_warm(std::string id, Wanted wanted) {
     job.error = source.error().message;
   } else if (!source->image_volume) {
     job.state = "failed";
-    job.error = fmt::format(
-        "image {} cannot be kept on {}: a quota of the internal tenant or a limit of the backend "
-        "leaves no room; see the log",
-        image_id, backend_name);
+    job.error = fmt::format("image {} cannot be kept on {}: {}", image_id, backend_name,
+                            source->refusal.empty() ? "see the log" : source->refusal);
   } else {
     job.state = "done";
     job.image_volume_id = source->image_volume->volume_id;

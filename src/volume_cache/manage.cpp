@@ -73,6 +73,7 @@ Task<Result<void>> VolumeCache::Impl::delete_now(Volume volume, bool from_storag
     gone = co_await in_catalog(std::move(remove_row));
   }
   if (gone) {
+    index.clone_is_gone(volume.source_volume_id);
     ++counters.volumes_deleted;
     base::log::info(room_name, nullptr, "volume {} on {} is deleted", volume.id, volume.backend);
     volume.status = "deleted";

@@ -26,6 +26,7 @@ BasePtr base_of(const catalog::ImageVolume& row, const Volume& volume) {
   image_volume->virtual_size_bytes = row.virtual_size_bytes;
   image_volume->pinned = row.pinned;
   image_volume->clones = row.clones;
+  image_volume->build_ms = row.build_ms;
   image_volume->last_used = row.last_used;
   return image_volume;
 }
@@ -89,6 +90,7 @@ Result<void> VolumeCache::Impl::recover() {
   for (;;) {
     IMAGECACHE_TRY(const std::vector<Volume> page, catalog.list_volumes(filter));
     for (const Volume& volume : page) {
+      if (!volume.source_volume_id.empty()) index.clone_is_there(volume.source_volume_id);
       const auto there = unknown.find(volume.backend);
       if (there == unknown.end() || there->second.erase(volume.name) != 0 || volume.status != "available") continue;
       base::log::warning(room_name, nullptr, "volume {} is available in the catalog and missing on backend {}",

@@ -64,6 +64,15 @@ std::vector<Stray> VolumeCache::strays() const {
   return impl_->strays;
 }
 
+std::uint64_t VolumeCache::living_clones(const std::string& volume_id) const {
+  const BasePtr found = impl_->index.find_by_id(volume_id);
+  return found ? impl_->index.living_clones(found) : 0;
+}
+
+base::Task<void> VolumeCache::flush() {
+  co_await impl_->flush();
+}
+
 const std::vector<std::unique_ptr<Backend>>& VolumeCache::backends() const {
   return impl_->backends;
 }

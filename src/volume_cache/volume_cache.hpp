@@ -60,6 +60,21 @@ struct Options {
   bool verify_signatures = true;  ///< verify_glance_signatures: no volume of a signed image is made here
   convert::InspectOptions inspect;
   convert::ConvertOptions convert;
+  /// An image-volume is found by its image's id and updated_at, as Cinder's cache does, and not by its content.
+  bool stale_by_updated_at = false;
+
+  // What runs on its own (start()).
+  std::chrono::milliseconds upkeep_interval{60'000};  ///< how often ttl and marks are looked at
+  std::chrono::seconds ttl{0};                        ///< an image-volume unused for so long goes; 0: never
+  unsigned high_percent = 100;                        ///< above this part of a backend's limits image-volumes go …
+  unsigned low_percent = 90;                          ///< … until no more than this is taken
+  std::chrono::milliseconds poll_interval{600'000};  ///< how often the origin is asked whether images are there; 0: not
+  std::vector<std::string> warm_images;              ///< kept warm: ids …
+  std::vector<origin::ImageMark> warm_marks;         ///< … and all images with one of these
+  std::chrono::milliseconds warm_interval{300'000};
+  unsigned warm_from_hour = 0;    ///< UTC; only from here …
+  unsigned warm_until_hour = 24;  ///< … to here; past midnight where it is less
+  unsigned warm_max = 50;         ///< images that are kept warm, the newest of each mark
 };
 
 struct CreateRequest {
@@ -95,6 +110,7 @@ enum class Outcome { hit, miss, collapsed, uncached, empty, copied };
 struct Created {
   catalog::Volume volume;
   Outcome outcome = Outcome::miss;
+  std::string uncached_reason{};  ///< why no image-volume was kept for it; empty where the backend keeps none at all
 };
 
 enum class Phase { queued, download, inspect, convert, clone, done };
@@ -126,8 +142,19 @@ class VolumeCache {
   Result<void> recover();
   std::vector<Stray> strays() const;
 
-  /// Begins what goes on by itself, on `executor`; after recover(). Ends with stop().
+  /// Begins what goes on by itself, on `executor`, after recover(): Driver::maintain(), upkeep(), poll() and
+  /// warm_ahead(), each again and again. Ends with stop().
   void start(const base::Executor& executor);
+  /// One round: image-volumes that nobody has used for the ttl go, and where a backend is above the high mark the least
+  /// recently used, down to the low one. Never one that is pinned or being cloned.
+  base::Task<void> upkeep();
+  /// One round: the origin is asked, on the service's own account, for the images of each image-volume. It goes when
+  /// each of them is gone or has other bytes. Gone is an image that this account has seen before and that is not found
+  /// twice in a row: an account that may not see it proves nothing.
+  base::Task<void> poll();
+  /// One round: image-volumes are built of those images to be kept warm that have none, one after the other, on every
+  /// backend that keeps any. Nothing is evicted for it: it takes what room there is.
+  base::Task<void> warm_ahead();
 
   /// Checks the request, asks the origin, writes the row `creating`: what must be known before a 202. Errors are those
   /// a user should see (Cinder's messages). Errc::unsupported for what takes a key manager: volumes of an encrypted
@@ -174,6 +201,11 @@ class VolumeCache {
   /// Deletes an image-volume; its clones live on. Errc::not_found, Errc::conflict while it is being built.
   base::Task<Result<void>> evict(std::string volume_id);
   base::Task<Result<void>> pin(std::string volume_id, bool pinned);
+
+  /// Clones of an image-volume that live; 0 for what is none. Cheap.
+  std::uint64_t living_clones(const std::string& volume_id) const;
+  /// Writes down who has used what, which is else done every flush_interval.
+  base::Task<void> flush();
 
   const std::vector<std::unique_ptr<Backend>>& backends() const;
   const Backend* find_backend(const std::string& name) const;

@@ -118,6 +118,10 @@ Result<ConnectionInfo> FaultDriver::initialize_connection(const VolumeId& volume
 Result<std::unique_ptr<VolumeReader>> FaultDriver::read_volume(const VolumeId& volume) {
   return around(Op::read, [&] { return inner_->read_volume(volume); });
 }
+
+Result<std::optional<std::uint64_t>> FaultDriver::used_bytes(const VolumeId& volume) {
+  return inner_->used_bytes(volume);
+}
 Result<ModelUpdate> FaultDriver::model_update(const VolumeId& volume) {
   return inner_->model_update(volume);
 }

@@ -53,6 +53,7 @@ class FaultDriver final : public Driver {
   Result<void> extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) override;
   Result<void> delete_volume(const VolumeId& volume) override;
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
+  Result<std::optional<std::uint64_t>> used_bytes(const VolumeId& volume) override;
   Result<ModelUpdate> model_update(const VolumeId& volume) override;
   Result<void> maintain() override;
   Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) override;

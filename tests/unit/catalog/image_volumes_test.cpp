@@ -26,7 +26,8 @@ TEST_F(ImageVolumes, EveryFieldComesBackAsItWasGiven) {
                          .pinned = true,
                          .created_at = clock_.now() + 1s,
                          .last_used = clock_.now() + 2s,
-                         .build_ms = 1234};
+                         .build_ms = 1234,
+                         .used_bytes = 99};
   ASSERT_OK(catalog_->create_image_volume(made));
   for (const auto& found :
        {catalog_->find_image_volume("fast", "sha512:ab").value(), catalog_->find_image_volume_by_id(id(1)).value()}) {
@@ -45,6 +46,7 @@ TEST_F(ImageVolumes, EveryFieldComesBackAsItWasGiven) {
     EXPECT_EQ(found->created_at, made.created_at);
     EXPECT_EQ(found->last_used, made.last_used);
     EXPECT_EQ(found->build_ms, made.build_ms);
+    EXPECT_EQ(found->used_bytes, made.used_bytes);
   }
   EXPECT_FALSE(catalog_->find_image_volume("slow", "sha512:ab").value());
   EXPECT_FALSE(catalog_->find_image_volume_by_id(id(2)).value());
@@ -104,6 +106,66 @@ TEST_F(ImageVolumes, UsesAddUpAndTimeDoesNotGoBack) {
   const auto found = catalog_->find_image_volume_by_id(id(1)).value();
   EXPECT_EQ(found->clones, 5U);
   EXPECT_EQ(found->last_used, last);
+}
+
+TEST_F(ImageVolumes, KnowWhomTheyHaveServedUntilTheyGo) {
+  add_image_volume(1, "k");
+  const auto made_for = catalog_->list_image_volume_uses().value();
+  ASSERT_EQ(made_for.size(), 1U) << "whose request built it";
+  EXPECT_EQ(made_for[0].clones, 0U);
+  const auto at = clock_.now() + 5s;
+  const auto use = [&](const std::string& image, const std::string& project, std::uint64_t saved_ms) {
+    return Catalog::Use{
+        .volume_id = id(1), .clones = 1, .at = at, .image_id = image, .project_id = project, .saved_ms = saved_ms};
+  };
+  ASSERT_OK(catalog_->record_uses({use("i9", "q", 100), use("i9", "q", 50), use("i9", "r", 7)}));
+  ASSERT_OK(catalog_->record_seen(id(1), "i9", at));
+  std::map<std::string, ImageVolumeUse> by_project;
+  for (const auto& one : catalog_->list_image_volume_uses().value()) {
+    if (one.image_id == "i9") by_project[one.project_id] = one;
+  }
+  ASSERT_EQ(by_project.size(), 2U);
+  EXPECT_EQ(by_project["q"].clones, 2U);
+  EXPECT_EQ(by_project["q"].saved_ms, 150U);
+  EXPECT_EQ(by_project["q"].last_used, at);
+  EXPECT_EQ(by_project["r"].seen_at, at) << "an image is seen, whoever uses it";
+  EXPECT_EQ(catalog_->find_image_volume_by_id(id(1)).value()->clones, 3U);
+  ASSERT_OK(catalog_->remove_volume(id(1)));
+  EXPECT_TRUE(catalog_->list_image_volume_uses().value().empty());
+}
+
+TEST_F(ImageVolumes, WhatWasNotKeptIsCountedAndTheLatestAreRemembered) {
+  ASSERT_OK(catalog_->record_refusal({.backend = "fast",
+                                      .image_id = "i",
+                                      .kind = "quota",
+                                      .reason = "full",
+                                      .project_id = "p",
+                                      .size_gb = 3,
+                                      .last_at = clock_.now()}));
+  ASSERT_OK(catalog_->record_refusal({.backend = "fast",
+                                      .image_id = "i",
+                                      .kind = "quota",
+                                      .reason = "still full",
+                                      .project_id = "q",
+                                      .size_gb = 3,
+                                      .last_at = clock_.now() + 1s}));
+  const auto one = catalog_->list_refusals().value();
+  ASSERT_EQ(one.size(), 1U);
+  EXPECT_EQ(one[0].count, 2U);
+  EXPECT_EQ(one[0].reason, "still full");
+  EXPECT_EQ(one[0].project_id, "q");
+  EXPECT_EQ(one[0].first_at, clock_.now());
+  EXPECT_EQ(one[0].last_at, clock_.now() + 1s);
+  for (unsigned n = 0; n < refusals_kept; ++n) {
+    ASSERT_OK(catalog_->record_refusal({.backend = "slow",
+                                        .image_id = std::to_string(n),
+                                        .kind = "limit",
+                                        .last_at = clock_.now() + std::chrono::seconds(2 + n)}));
+  }
+  const auto kept = catalog_->list_refusals().value();
+  ASSERT_EQ(kept.size(), refusals_kept);
+  EXPECT_EQ(kept.front().image_id, std::to_string(refusals_kept - 1));
+  EXPECT_EQ(kept.back().image_id, "0") << "the oldest has gone";
 }
 
 TEST_F(ImageVolumes, ManyUsesAreOneWrite) {

@@ -287,7 +287,7 @@ TEST_F(Storage, NoStatementScansATableThatGrows) {
       WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 19999)
       INSERT INTO volumes SELECT NULL, printf('00000000-0000-4000-8000-%012d', i), 'v', 'p' || (i % 10), 'u', 'd' || i, '',
         'b' || (i % 3), 'h', 'gold', iif(i % 100, 'available', 'error'), '', 1, '', '', '', '', 0, 1, '{}', '{}', '', i, 0, '', '' FROM n;
-      INSERT INTO image_volumes SELECT id, backend, 'k' || id, '', '', '', 'ready', 1, 1, 0, 0, 0, created_at, 0 FROM volumes;
+      INSERT INTO image_volumes SELECT id, backend, 'k' || id, '', '', '', 'ready', 1, 1, 0, 0, 0, created_at, 0, -1 FROM volumes;
       COMMIT)sql");
   }
   for (unsigned asked = 0; asked < 32; ++asked) {
@@ -310,6 +310,9 @@ TEST_F(Storage, NoStatementScansATableThatGrows) {
   ASSERT_OK(catalog_->list_image_volumes("b1"));
   ASSERT_OK(catalog_->update_image_volume(id(4), {.state = "ready", .pinned = true, .size_gb = 3}));
   ASSERT_OK(catalog_->record_uses({{id(4), 1, clock_.now()}}));
+  ASSERT_OK(catalog_->record_seen(id(4), "i", clock_.now()));
+  ASSERT_OK(catalog_->record_refusal({.backend = "b1", .image_id = "i", .kind = "quota"}));
+  ASSERT_OK(catalog_->list_refusals());
   ASSERT_OK(catalog_->image_volume_totals("b1"));
   ASSERT_OK(catalog_->least_recently_used("b1"));
   ASSERT_OK(catalog_->add_fence(id(1), clock_.now()));

@@ -62,7 +62,8 @@ TEST_F(CommandLine, HelpIsZeroAndNamesEveryVerb) {
     EXPECT_THAT(out(), HasSubstr(noun));
   }
   EXPECT_EQ(run({"image-volumes", "--help"}), 0);
-  for (const auto* verb : {"list", "show", "warm", "evict", "pin", "unpin"}) EXPECT_THAT(out(), HasSubstr(verb));
+  for (const auto* verb : {"list", "show", "warm", "report", "evict", "pin", "unpin"})
+    EXPECT_THAT(out(), HasSubstr(verb));
   EXPECT_EQ(run({"volumes", "create", "--help"}), 0);
   for (const auto* option : {"--image", "--size", "--name", "--type", "--wait", "--config-file", "--url", "--format"}) {
     EXPECT_THAT(out(), HasSubstr(option));

@@ -232,10 +232,11 @@ TEST_F(Remote, DeletingWaitsUntilTheVolumeIsGone) {
   EXPECT_EQ(looks, 3);
 }
 
-TEST_F(Remote, WarmingTakesTheOnlyBackendAndWaitsForTheJob) {
+TEST_F(Remote, WarmingTakesTheBackendThatKeepsImageVolumesAndWaitsForTheJob) {
   std::atomic<int> looks = 0;
   FakeDaemon daemon([&](const SeenRequest& request) -> Answer {
-    if (request.line == "GET /v1/backends") return {200, R"({"backends":[{"name":"file1"}]})"};
+    if (request.line == "GET /v1/backends")
+      return {200, R"({"backends":[{"name":"file1","image_volume_cache_enabled":true},{"name":"plain"}]})"};
     if (request.line == "POST /v1/image-volumes") return {202, R"({"job":"j1"})"};
     if (++looks < 3) return {200, R"({"id":"j1","state":"running","phase":"download","done_bytes":1,"total_bytes":4})"};
     return {200, R"({"id":"j1","state":"done","result":{"image_volume_id":"v1"}})"};
@@ -245,10 +246,53 @@ TEST_F(Remote, WarmingTakesTheOnlyBackendAndWaitsForTheJob) {
   EXPECT_EQ(nlohmann::json::parse(daemon.seen()[1].body), (nlohmann::json{{"image", "i1"}, {"backend", "file1"}}));
 }
 
-TEST_F(Remote, WarmingAsksWhichOfSeveralBackends) {
-  FakeDaemon daemon(always(200, R"({"backends":[{"name":"a"},{"name":"b"}]})"));
+TEST_F(Remote, WarmingOnSeveralBackendsBeginsAllAndSaysWhichFailed) {
+  FakeDaemon daemon([](const SeenRequest& request) -> Answer {
+    if (request.line == "GET /v1/backends")
+      return {200, R"({"backends":[{"name":"a","image_volume_cache_enabled":true},
+                                   {"name":"b","image_volume_cache_enabled":true}]})"};
+    if (request.line.starts_with("POST"))
+      return {202, request.body.find("\"a\"") != std::string::npos ? R"({"job":"ja"})" : R"({"job":"jb"})"};
+    if (request.line == "GET /v1/jobs/ja") return {200, R"({"id":"ja","state":"done","result":"v1"})"};
+    return {200, R"({"id":"jb","state":"failed","error":"the quota refuses it"})"};
+  });
+  EXPECT_EQ(run_at(daemon, {"image-volumes", "warm", "--backend", "a", "--backend", "b", "i1", "--wait"}), 1);
+  EXPECT_EQ(err(), "cinder-image-cache: image i1 on backend b: the quota refuses it\n");
+  EXPECT_THAT(out(), HasSubstr("| a       | done   | v1           |"));
+  EXPECT_TRUE(daemon.seen()[0].line.starts_with("POST") && daemon.seen()[1].line.starts_with("POST"));
+  EXPECT_EQ(run_at(daemon, {"image-volumes", "warm", "i1", "-f", "json"}), 0) << err();
+  EXPECT_EQ(json(), nlohmann::json::parse(R"([{"job":"ja","backend":"a"},{"job":"jb","backend":"b"}])"));
+}
+
+TEST_F(Remote, WarmingWhereNothingIsKeptSaysSo) {
+  FakeDaemon daemon(always(200, R"({"backends":[{"name":"a","image_volume_cache_enabled":false}]})"));
   EXPECT_EQ(run_at(daemon, {"image-volumes", "warm", "i1"}), 1);
-  EXPECT_THAT(err(), HasSubstr("name one of the backends with --backend: a, b"));
+  EXPECT_THAT(err(), HasSubstr("set image_volume_cache_enabled"));
+}
+
+TEST_F(Remote, TheReportIsATableAndJsonAndCsv) {
+  FakeDaemon daemon(always(200, R"({"image_volumes":[{"id":"v1","image_id":"i1","backend":"file1","state":"ready",
+      "requesting_project":"p1","clones":7,"living_clones":5,"size_gb":3,"used_bytes":1073741824,"saved_s":12.5,
+      "uses":[{"image_id":"i1","project_id":"p2","clones":7,"saved_s":12.5,"last_used":"2026-01-01T00:00:00.000000"}]}],
+      "refusals":[{"backend":"file1","image_id":"i2","kind":"quota","reason":"says \"no\", twice","project_id":"=p",
+      "size_gb":9,"count":2,"last_at":"2026-01-02T00:00:00.000000"}],"total":{}})"));
+  EXPECT_EQ(run_at(daemon, {"image-volumes", "report"}), 0) << err();
+  EXPECT_THAT(out(),
+              HasSubstr("| i1    | file1   | p1           | ready |      7 |      5 | 3 GiB | 1.0 GiB | 12.5 s |"));
+  EXPECT_THAT(out(), HasSubstr("Not kept:"));
+  EXPECT_THAT(out(), HasSubstr("says \"no\", twice"));
+  EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "-f", "csv"}), 0) << err();
+  EXPECT_EQ(out(),
+            "image_id,backend,requesting_project,state,clones,living_clones,size_gb,used_bytes,saved_s\r\n"
+            "i1,file1,p1,ready,7,5,3,1073741824,12.5\r\n");
+  EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "--refused", "-f", "csv"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("i2,file1,'=p,9,2,2026-01-02T00:00:00.000000,quota,\"says \"\"no\"\", twice\"\r\n"));
+  EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "--by-project", "-f", "json"}), 0) << err();
+  EXPECT_EQ(json().at(0).at("project_id"), "p2");
+  EXPECT_EQ(json().at(0).at("image_volume"), "v1");
+  EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "-f", "json"}), 0) << err();
+  EXPECT_EQ(json().at("refusals").at(0).at("count"), 2);
+  EXPECT_EQ(run_at(daemon, {"quota", "show", "-f", "csv"}), 2) << "what is no list has no CSV";
 }
 
 TEST_F(Remote, AFailedWarmSaysWhy) {

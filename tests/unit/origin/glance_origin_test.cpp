@@ -660,5 +660,28 @@ TEST_F(GlanceOrigin, OptionsThatCannotWorkAreRefused) {
   EXPECT_EQ(refused([](auto& o) { o.ca_file = "/no/such/file"; }), Errc::invalid_argument);
 }
 
+TEST_F(GlanceOrigin, ImagesAreLookedForByTagAndByProperty) {
+  const auto origin = make(options());
+  const std::string one = "b8a4849c-1537-4574-badd-90de38482b5a", two = "c8a4849c-1537-4574-badd-90de38482b5a";
+  server_.answer("GET", "/v2/images",
+                 {.status = 200, .body = R"({"images": [{"id": ")" + one + R"("}, {"id": ")" + two + R"("}]})"});
+  const auto tagged = origin->find_marked({.name = "kept warm&x=y", .value = std::nullopt}, 10, caller());
+  ASSERT_TRUE(tagged) << tagged.error().message;
+  EXPECT_THAT(*tagged, ElementsAre(one, two));
+  EXPECT_EQ(server_.last_request()->target, "/v2/images?status=active&limit=10&tag=kept%20warm%26x%3Dy");
+  EXPECT_EQ(server_.last_request()->header("x-auth-token"), "token-1");
+  const auto by_property = origin->find_marked({.name = "os_distro", .value = "debian"}, 1, caller());
+  ASSERT_TRUE(by_property);
+  EXPECT_THAT(*by_property, ElementsAre(one)) << "no more than were asked for";
+  EXPECT_EQ(server_.last_request()->target, "/v2/images?status=active&limit=1&os_distro=debian");
+
+  for (const std::string body : {"<html>", "[]", R"({"images": 3})", R"({"images": [{"id": "../x"}]})"}) {
+    server_.answer("GET", "/v2/images", {.status = 200, .body = body});
+    const auto nonsense = origin->find_marked({.name = "t", .value = std::nullopt}, 10, caller());
+    ASSERT_FALSE(nonsense) << body;
+    EXPECT_EQ(nonsense.error().code, Errc::unavailable);
+  }
+}
+
 }  // namespace
 }  // namespace imagecache::origin

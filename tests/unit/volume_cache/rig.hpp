@@ -82,6 +82,15 @@ class MemoryOrigin final : public origin::Origin {
     held_.erase(id);
     changed_.notify_all();
   }
+  void remove(const std::string& id) {
+    const std::lock_guard lock(mutex_);
+    images_.erase(id);
+  }
+  void mark(const std::string& tag, std::vector<std::string> ids) {
+    const std::lock_guard lock(mutex_);
+    marked_[tag] = std::move(ids);
+  }
+  /// This token sees nothing; "" is who comes without one.
   void deny(const std::string& token) {
     const std::lock_guard lock(mutex_);
     denied_ = token;
@@ -100,7 +109,7 @@ class MemoryOrigin final : public origin::Origin {
                                      std::stop_token) override {
     const std::lock_guard lock(mutex_);
     const auto found = images_.find(id);
-    if (found == images_.end() || (!denied_.empty() && context.auth_token == denied_))
+    if (found == images_.end() || (denied_ && context.auth_token == *denied_))
       return fail(Errc::not_found, "image " + id + ": not found");
     return found->second.first;
   }
@@ -117,6 +126,13 @@ class MemoryOrigin final : public origin::Origin {
     }
     if (auto begun = begin({.offset_bytes = offset, .total_bytes = content.size()}); !begun) return begun;
     return sink(std::as_bytes(std::span(content)).subspan(offset));
+  }
+  Result<std::vector<std::string>> find_marked(const origin::ImageMark& mark, std::size_t limit,
+                                               const base::RequestContext&, std::stop_token) override {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::string> ids = marked_[mark.name];
+    if (ids.size() > limit) ids.resize(limit);
+    return ids;
   }
   std::string name() const override { return "memory"; }
 
@@ -188,7 +204,8 @@ class MemoryOrigin final : public origin::Origin {
   std::condition_variable_any changed_;
   std::map<std::string, std::pair<origin::ImageInfo, std::string>> images_;
   std::set<std::string> held_;
-  std::string denied_;
+  std::optional<std::string> denied_;
+  std::map<std::string, std::vector<std::string>> marked_;
   std::string readers_;
   bool uploads_break_ = false;
   unsigned streams_ = 0;
@@ -349,6 +366,7 @@ class Rig : public ::testing::Test {
     Result<void> delete_volume(const VolumeId& v) override { return to_->delete_volume(v); }
     Result<ConnectionInfo> initialize_connection(const VolumeId& v) override { return to_->initialize_connection(v); }
     Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& v) override { return to_->read_volume(v); }
+    Result<std::optional<std::uint64_t>> used_bytes(const VolumeId& v) override { return to_->used_bytes(v); }
 
    private:
     const std::shared_ptr<Driver> to_;  // shared with the test, which looks into it

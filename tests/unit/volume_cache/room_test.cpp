@@ -108,6 +108,35 @@ TEST_F(Room, ARefusalOfTheQuotaCostsTheCacheNotTheUser) {
   EXPECT_EQ(first_bytes(created->volume.id, 2), "aa");
   EXPECT_EQ(counters_.image_volume_quota_refusals, 1U);
   EXPECT_TRUE(image_volumes().empty());
+  EXPECT_NE(created->uncached_reason.find("quota of the internal tenant"), std::string::npos);
+  restart();
+  const auto refused = catalog_->list_refusals().value();
+  ASSERT_EQ(refused.size(), 1U);
+  EXPECT_EQ(refused[0].kind, "quota");
+  EXPECT_EQ(refused[0].project_id, user_project);
+  EXPECT_EQ(refused[0].reason, created->uncached_reason);
+}
+
+TEST_F(Room, WhomItHasServedAndWhatThatSparedSurvivesARestart) {
+  start();
+  const auto a = image('a');
+  const auto same = origin_.add(content('a'));
+  ASSERT_TRUE(create_later(a));
+  auto other = user();
+  other.project_id = "55555555555555555555555555555555";
+  ASSERT_TRUE(run(volumes_->create(wish(same.id), other, base::in(seconds(30)))));
+  ASSERT_TRUE(create_later(a));
+  restart();
+  ASSERT_EQ(image_volumes().size(), 1U);
+  EXPECT_EQ(image_volumes()[0].clones, 3U);
+  EXPECT_EQ(image_volumes()[0].used_bytes, 64U * 1024);
+  EXPECT_EQ(volumes_->living_clones(image_volumes()[0].volume_id), 3U);
+  std::map<std::pair<std::string, std::string>, std::uint64_t> clones;
+  for (const auto& use : catalog_->list_image_volume_uses().value()) {
+    clones[{use.image_id, use.project_id}] = use.clones;
+  }
+  EXPECT_EQ(clones, (std::map<std::pair<std::string, std::string>, std::uint64_t>{{{a, user_project}, 2},
+                                                                                  {{same.id, other.project_id}, 1}}));
 }
 
 TEST_F(Room, TheQuotaIsMadeRoomInWhereThatHelps) {

@@ -1,0 +1,106 @@
+// What image-volumes need without anybody asking: those that are unused for long, too many, or of images that are no
+// more, go before a request has to wait for it.
+#include <fmt/format.h>
+
+#include "volume_cache/impl.hpp"
+
+namespace imagecache::volume_cache {
+
+namespace {
+
+/// What the origin says of an image that an image-volume was cloned for.
+enum class Verdict { holds, changed, gone, unknown };
+
+}  // namespace
+
+Task<void> VolumeCache::Impl::upkeep() {
+  const base::WallTime unused_since = clock.now() - options.ttl;
+  for (const auto& of : backends) {
+    const BackendOptions& place = of->options();
+    if (options.ttl.count() > 0) {
+      const auto old = index.take_idle(place.name, [&](const Base& one) { return one.last_used < unused_since; });
+      counters.image_volumes_expired += old.size();
+      // What cannot be evicted says so in the log and in its row, and is tried again when it is wanted.
+      static_cast<void>(
+          co_await evict_all(old, fmt::format("nobody has used it for {} s (image_volume_ttl)", options.ttl.count())));
+    }
+    ImageIndex::Taken taken = index.taken(place.name);
+    const auto above = [&](unsigned percent) {
+      const auto is_above = [percent](std::uint64_t part, std::uint64_t whole) {
+        return whole != 0 && part * 100 > whole * percent;
+      };
+      return is_above(taken.count, place.image_volume_cache_max_count) ||
+             is_above(taken.size_gb, place.image_volume_cache_max_size_gb);
+    };
+    if (!above(options.high_percent)) continue;
+    const auto victims = index.take_idle(place.name, [&](const Base& one) {
+      if (!above(options.low_percent)) return false;
+      --taken.count;
+      taken.size_gb -= one.size_gb;
+      return true;
+    });
+    counters.image_volumes_above_mark += victims.size();
+    static_cast<void>(co_await evict_all(victims, "room is made ahead (image_volume_high_percent)"));
+  }
+}
+
+Task<void> VolumeCache::Impl::poll() {
+  const auto list = [](Catalog& from) { return from.list_image_volume_uses(); };
+  const auto uses = co_await in_catalog(list);
+  const auto context = co_await images.service_context(base::internal_context());
+  if (!uses || !context) {
+    base::log::warning(room_name, nullptr, "whether the images of image-volumes are still there cannot be asked: {}",
+                       (uses ? context.error() : uses.error()).message);
+    co_return;
+  }
+  std::map<std::string, std::map<std::string, bool>> images_of;  // by image-volume; whether it was ever seen
+  for (const auto& use : *uses) images_of[use.volume_id][use.image_id] |= use.seen_at != base::WallTime{};
+
+  std::map<std::string, Result<origin::ImageInfo>> asked;
+  std::set<std::string> missing;
+  for (const BasePtr& image_volume : index.ready()) {
+    // Built since the uses were read: the next round's.
+    const auto of = images_of.find(image_volume->volume_id);
+    if (of == images_of.end()) continue;
+    bool stays = false;
+    bool changed = false;
+    // All of them, so that it is known of each whether it was ever seen.
+    for (const auto& [image_id, was_seen] : of->second) {
+      if (!check_open()) co_return;
+      auto answer = asked.find(image_id);
+      if (answer == asked.end()) answer = asked.emplace(image_id, co_await images.describe(image_id, *context)).first;
+      const Result<origin::ImageInfo>& info = answer->second;
+      Verdict verdict = Verdict::unknown;
+      if (info) {
+        verdict = key_of(*info) == image_volume->content_key ? Verdict::holds : Verdict::changed;
+        if (info->status == "deleted" || info->status == "pending_delete") verdict = Verdict::gone;
+      } else if (info.error().code == Errc::not_found && was_seen) {
+        missing.insert(image_id);
+        if (missing_images.contains(image_id)) verdict = Verdict::gone;
+      }
+      if (verdict == Verdict::holds && !was_seen) {
+        auto write = [id = image_volume->volume_id, image_id, now = clock.now()](Catalog& to) {
+          return to.record_seen(id, image_id, now);
+        };
+        static_cast<void>(co_await in_catalog(std::move(write)));  // else the next round does
+      }
+      stays = stays || verdict == Verdict::holds || verdict == Verdict::unknown;
+      changed = changed || verdict == Verdict::changed;
+    }
+    if (stays) continue;
+    ++counters.image_volumes_orphaned;
+    static_cast<void>(co_await evict(
+        image_volume, changed ? "its image has other bytes at the origin" : "its image is gone from the origin"));
+  }
+  missing_images = std::move(missing);
+}
+
+base::Task<void> VolumeCache::upkeep() {
+  co_await impl_->upkeep();
+}
+
+base::Task<void> VolumeCache::poll() {
+  co_await impl_->poll();
+}
+
+}  // namespace imagecache::volume_cache

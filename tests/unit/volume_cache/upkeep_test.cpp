@@ -1,0 +1,267 @@
+// What is done without anybody asking: image-volumes that are unused, too many, or of images that are no more; images
+// that are kept warm.
+#include "unit/volume_cache/rig.hpp"
+
+namespace imagecache::volume_cache {
+namespace {
+
+class Unasked : public Rig {
+ protected:
+  /// Ids of the images whose content is kept.
+  std::set<std::string> kept() {
+    std::set<std::string> images;
+    for (const auto& image_volume : image_volumes()) images.insert(image_volume.image_id);
+    return images;
+  }
+  std::string image(char letter) { return origin_.add(content(letter)).id; }
+  Result<Created> create_later(const std::string& image_id) {
+    clock_.advance(seconds(1));
+    return create(wish(image_id));
+  }
+  template <class Round>
+  void round(Round call) {
+    const auto run_it = [](VolumeCache* cache, Round which) -> base::Task<bool> {
+      co_await (cache->*which)();
+      co_return true;
+    };
+    ASSERT_TRUE(run(run_it(volumes_.get(), call)));
+  }
+  void upkeep() { round(&VolumeCache::upkeep); }
+  void poll() { round(&VolumeCache::poll); }
+  void warm_ahead() { round(&VolumeCache::warm_ahead); }
+  void pin(const std::string& image_id) {
+    for (const auto& one : image_volumes()) {
+      if (one.image_id == image_id) ASSERT_TRUE(run(volumes_->pin(one.volume_id, true)));
+    }
+  }
+};
+
+TEST_F(Unasked, WhatNobodyUsesForTheTtlGoesAndWhatIsPinnedOrInUseStays) {
+  options_.ttl = seconds(100);
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c'), d = image('d');
+  for (const auto& id : {a, b, c, d}) ASSERT_TRUE(create_later(id));
+  pin(b);
+  clock_.advance(seconds(60));
+  ASSERT_TRUE(create_later(c));
+  clock_.advance(seconds(60));
+  upkeep();
+  EXPECT_EQ(kept(), (std::set{b, c}));
+  EXPECT_EQ(counters_.image_volumes_expired, 2U);
+  EXPECT_EQ(counters_.image_volume_evictions, 2U);
+
+  clock_.advance(seconds(200));
+  driver().hold(Op::clone);
+  auto cloning = begin_create(wish(c));
+  ASSERT_TRUE(driver().wait_until_held(Op::clone));
+  upkeep();
+  EXPECT_EQ(kept(), (std::set{b, c}));
+  driver().release(Op::clone);
+  EXPECT_TRUE(cloning.get());
+}
+
+TEST_F(Unasked, AboveTheHighMarkTheLeastRecentlyUsedGoDownToTheLowOne) {
+  auto& limits = backend_options_["fast"];
+  limits.image_volume_cache_max_count = 5;
+  options_.high_percent = 80;
+  options_.low_percent = 40;
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c'), d = image('d'), e = image('e');
+  for (const auto& id : {a, b, c, d}) ASSERT_TRUE(create_later(id));
+  upkeep();
+  EXPECT_EQ(kept().size(), 4U) << "4 of 5 are not above 80 percent";
+  ASSERT_TRUE(create_later(e));
+  ASSERT_TRUE(create_later(a));
+  pin(b);
+  upkeep();
+  EXPECT_EQ(kept(), (std::set{a, b})) << "the last used, and the pinned one";
+  EXPECT_EQ(counters_.image_volumes_above_mark, 3U);
+  // The room is there before it is wanted: nothing is evicted for the next.
+  ASSERT_TRUE(create_later(c));
+  EXPECT_EQ(counters_.image_volume_evictions, 3U);
+}
+
+TEST_F(Unasked, TheSizeHasMarksToo) {
+  backend_options_["fast"].image_volume_cache_max_size_gb = 4;
+  options_.high_percent = 70;
+  options_.low_percent = 50;
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c');
+  for (const auto& id : {a, b, c}) ASSERT_TRUE(create_later(id));
+  upkeep();
+  EXPECT_EQ(kept(), (std::set{b, c}));
+}
+
+TEST_F(Unasked, OfAnImageThatIsDeletedItGoesWhenItWasMissedTwice) {
+  start();
+  const auto a = image('a'), b = image('b');
+  for (const auto& id : {a, b}) ASSERT_TRUE(create_later(id));
+  poll();
+  EXPECT_EQ(kept(), (std::set{a, b}));
+  origin_.remove(a);
+  poll();
+  EXPECT_EQ(kept(), (std::set{a, b})) << "once may be a fault of the origin";
+  poll();
+  EXPECT_EQ(kept(), std::set{b});
+  EXPECT_EQ(counters_.image_volumes_orphaned, 1U);
+}
+
+TEST_F(Unasked, ThatAnImageWasSeenIsKnownAfterARestart) {
+  start();
+  const auto a = image('a');
+  ASSERT_TRUE(create_later(a));
+  poll();
+  origin_.remove(a);
+  restart();
+  poll();
+  poll();
+  EXPECT_TRUE(kept().empty());
+}
+
+TEST_F(Unasked, AnAccountThatNeverSawTheImageProvesNothing) {
+  start();
+  const auto a = image('a');
+  ASSERT_TRUE(create_later(a));
+  origin_.deny("");  // the service's account has no token here
+  for (int i = 0; i < 3; ++i) poll();
+  EXPECT_EQ(kept(), std::set{a});
+}
+
+TEST_F(Unasked, OfAnImageWithOtherBytesItGoes) {
+  start();
+  auto first = origin_.add(content('a'));
+  ASSERT_TRUE(create_later(first.id));
+  auto changed = origin_.add(content('b'));
+  changed.id = first.id;
+  origin_.put(changed, content('b'));
+  poll();
+  EXPECT_TRUE(kept().empty());
+  EXPECT_EQ(counters_.image_volumes_orphaned, 1U);
+}
+
+TEST_F(Unasked, ItStaysAsLongAsOneOfItsImagesIsThere) {
+  start();
+  const auto a = image('a'), same = image('a');
+  for (const auto& id : {a, same}) ASSERT_TRUE(create_later(id));
+  restart();  // what the uses are is written
+  poll();
+  origin_.remove(a);
+  poll();
+  poll();
+  EXPECT_EQ(image_volumes().size(), 1U);
+  origin_.remove(same);
+  poll();
+  poll();
+  EXPECT_TRUE(image_volumes().empty());
+}
+
+TEST_F(Unasked, ByUpdatedAtAnEditMakesAnotherAndThePollTakesTheOldOne) {
+  options_.stale_by_updated_at = true;
+  start();
+  auto info = origin_.add(content('a'));
+  ASSERT_TRUE(create_later(info.id));
+  const auto old = image_volumes().at(0).volume_id;
+  info.updated_at = "2026-02-02T00:00:00Z";
+  origin_.put(info, content('a'));
+  EXPECT_EQ(create_later(info.id)->outcome, Outcome::miss) << "the same bytes, edited";
+  EXPECT_EQ(image_volumes().size(), 2U);
+  poll();
+  ASSERT_EQ(image_volumes().size(), 1U);
+  EXPECT_NE(image_volumes()[0].volume_id, old);
+  EXPECT_EQ(create_later(info.id)->outcome, Outcome::hit);
+}
+
+TEST_F(Unasked, ImagesToBeKeptWarmAreBuiltOnEveryBackendThatKeepsAny) {
+  backend_options_["other"].image_volume_cache_enabled = true;
+  backend_options_["plain"].image_volume_cache_enabled = false;
+  const auto a = image('a'), marked = image('m');
+  image('u');  // neither named nor marked
+  origin_.mark("golden", {marked});
+  options_.warm_images = {a, base::new_uuid()};
+  options_.warm_marks = {{.name = "golden", .value = std::nullopt}};
+  start();
+  warm_ahead();
+  EXPECT_EQ(kept(), (std::set{a, marked}));
+  EXPECT_EQ(image_volumes().size(), 4U);
+  EXPECT_EQ(counters_.image_volumes_warmed, 4U);
+  EXPECT_EQ(origin_.streams(), 2U) << "one download for both backends";
+  warm_ahead();
+  EXPECT_EQ(counters_.image_volumes_warmed, 4U);
+  EXPECT_EQ(create_later(marked)->outcome, Outcome::hit);
+}
+
+TEST_F(Unasked, WarmingAheadEvictsNothingAndSaysSoByItsAbsence) {
+  backend_options_["fast"].image_volume_cache_max_count = 1;
+  const auto used = image('u'), wanted = image('w');
+  options_.warm_images = {wanted};
+  start();
+  ASSERT_TRUE(create_later(used));
+  clock_.advance(std::chrono::hours(48));
+  warm_ahead();
+  EXPECT_EQ(kept(), std::set{used});
+  EXPECT_EQ(origin_.streams(), 1U) << "its bytes were not even fetched";
+  ASSERT_TRUE(run(volumes_->evict(image_volumes()[0].volume_id)));
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"volumes", 0}}));
+  warm_ahead();
+  EXPECT_TRUE(kept().empty()) << "nor does it pass the quota";
+  EXPECT_TRUE(catalog_->list_refusals()->empty()) << "nobody was refused anything";
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"volumes", -1}}));
+  warm_ahead();
+  EXPECT_EQ(kept(), std::set{wanted});
+}
+
+TEST_F(Unasked, WhoAsksForAnImageThatIsBeingWarmedHasItsRightToRoom) {
+  backend_options_["fast"].image_volume_cache_max_count = 1;
+  const auto used = image('u');
+  // Larger than the origin says, so that the build alone finds out.
+  const auto wanted = origin_.add(content('w')).id;
+  options_.warm_images = {wanted};
+  start();
+  origin_.hold(wanted);
+  auto warming = begin([](VolumeCache* cache) -> base::Task<bool> {
+    co_await cache->warm_ahead();
+    co_return true;
+  }(volumes_.get()));
+  ASSERT_TRUE(eventually([&] { return origin_.streams() == 1; }));
+  ASSERT_TRUE(create_later(used)) << "takes the one place meanwhile";
+  auto asked = begin_create(wish(wanted));
+  ASSERT_TRUE(eventually([&] { return counters_.volume_collapsed == 1; }));
+  origin_.release(wanted);
+  EXPECT_TRUE(warming.get());
+  const auto created = asked.get();
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(created->outcome, Outcome::collapsed);
+  EXPECT_EQ(kept(), std::set{wanted});
+}
+
+TEST_F(Unasked, OnlyWithinTheHoursAndOnlySoMany) {
+  const auto hour =
+      static_cast<unsigned>(std::chrono::floor<std::chrono::hours>(clock_.now()).time_since_epoch().count() % 24);
+  options_.warm_from_hour = (hour + 1) % 24;
+  options_.warm_until_hour = (hour + 3) % 24;
+  options_.warm_max = 2;
+  options_.warm_images = {image('a'), image('b'), image('c')};
+  start();
+  warm_ahead();
+  EXPECT_TRUE(kept().empty());
+  clock_.advance(std::chrono::hours(1));
+  warm_ahead();
+  EXPECT_EQ(kept(), (std::set{options_.warm_images[0], options_.warm_images[1]}));
+}
+
+TEST_F(Unasked, ItRunsByItselfAndEndsWithTheService) {
+  options_.upkeep_interval = options_.poll_interval = options_.warm_interval = std::chrono::milliseconds(1);
+  options_.ttl = seconds(100);
+  const auto a = image('a'), warm = image('w');
+  options_.warm_images = {warm};
+  start();
+  ASSERT_TRUE(create_later(a));
+  volumes_->start(io_->next());
+  EXPECT_TRUE(eventually([&] { return kept().contains(warm); }));
+  clock_.advance(seconds(200));
+  EXPECT_TRUE(eventually([&] { return counters_.image_volumes_expired >= 1 && !kept().contains(a); }));
+  stop();
+}
+
+}  // namespace
+}  // namespace imagecache::volume_cache
