@@ -12,14 +12,25 @@ namespace {
 
 constexpr std::size_t head_bytes = 34 * 1024;  // as far as ISO 9660's first volume descriptor
 
+// QEMU takes a text as a VMDK if its first line that is neither blank nor a comment is a version (block/vmdk.c,
+// vmdk_probe); we, as soon as the usual heading is there, too.
 bool is_vmdk_descriptor(std::span<const std::byte> head) {
-  // QEMU takes a text as a VMDK if its first line that is not a comment is a version; we, as soon as the heading is
-  // there.
   static constexpr std::string_view heading = "# disk descriptorfile";
-  if (head.size() < heading.size()) return false;
-  std::string start;
-  for (const std::byte b : head.first(heading.size())) start.push_back(static_cast<char>(b));
-  return base::to_lower(start) == heading;
+  static constexpr std::size_t probed_bytes = 512;
+  std::string text;
+  for (const std::byte b : head.first(std::min(head.size(), probed_bytes))) text.push_back(static_cast<char>(b));
+  if (base::to_lower(text.substr(0, heading.size())) == heading) return true;
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const auto end = rest.find('\n');
+    std::string_view line = rest.substr(0, end);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (line == "version=1" || line == "version=2" || line == "version=3") return end != rest.npos;
+    const bool passed_over = line.starts_with('#') || (line.starts_with(' ') && base::trim(line).empty());
+    if (!passed_over || end == rest.npos) return false;
+    rest.remove_prefix(end + 1);
+  }
+  return false;
 }
 
 bool has_vhd_footer(const SourceFile& file) {
@@ -90,6 +101,23 @@ std::string_view to_string(Format format) {
   return "unknown";
 }
 
+std::optional<Format> container_at(std::span<const std::byte> head) {
+  if (has_bytes(head, 0, "QFI\xfb")) return Format::qcow2;
+  if (has_bytes(head, 0, "KDMV") || has_bytes(head, 0, "COWD") || is_vmdk_descriptor(head)) return Format::vmdk;
+  if (has_bytes(head, 0x40, "\x7f\x10\xda\xbe")) return Format::vdi;
+  if (has_bytes(head, 0, "vhdxfile")) return Format::vhdx;
+  if (has_bytes(head, 0, "conectix")) return Format::vhd;
+  return std::nullopt;
+}
+
+Result<void> check_not_nested(std::span<const std::byte> head, std::string_view name_for_errors) {
+  const std::optional<Format> inside = container_at(head);
+  if (!inside) return {};
+  return fail(Errc::unacceptable_image,
+              std::string(name_for_errors) + ": the disk in it begins as a " + std::string(to_string(*inside)) +
+                  " image, and whoever guesses at the volume's format would open that; refused");
+}
+
 Result<Inspection> inspect(int fd, std::string_view name_for_errors, const InspectOptions& options) {
   IMAGECACHE_TRY(const struct stat info, base::stat_fd(fd, name_for_errors));
   if (!S_ISREG(info.st_mode))
@@ -98,19 +126,18 @@ Result<Inspection> inspect(int fd, std::string_view name_for_errors, const Inspe
   if (file.size_bytes == 0) return file.refuse("the file is empty");
   IMAGECACHE_TRY(const std::vector<std::byte> head, file.read_some(0, head_bytes));
 
-  if (has_bytes(head, 0, "QFI\xfb")) {
+  const std::optional<Format> container = container_at(head);
+  if (container == Format::qcow2) {
     if (has_bytes(head, 4, std::string_view("\0\0\0\1", 4))) return file.refuse("qcow version 1 is not supported");
     return inspect_qcow2(file, options);
   }
   if (has_bytes(head, 0, std::string_view("QED\0", 4)))
     return file.refuse("qed images are not accepted, nor by Cinder; convert it to qcow2");
-  if (has_bytes(head, 0, "KDMV") || has_bytes(head, 0, "COWD") || is_vmdk_descriptor(head))
-    return inspect_other(file, Format::vmdk, inspect_vmdk(file, options), options);
-  if (has_bytes(head, 0x40, "\x7f\x10\xda\xbe")) return inspect_other(file, Format::vdi, inspect_vdi(file), options);
-  if (has_bytes(head, 0, "vhdxfile")) return inspect_other(file, Format::vhdx, inspect_vhdx(file), options);
+  if (container == Format::vmdk) return inspect_other(file, Format::vmdk, inspect_vmdk(file, options), options);
+  if (container == Format::vdi) return inspect_other(file, Format::vdi, inspect_vdi(file), options);
+  if (container == Format::vhdx) return inspect_other(file, Format::vhdx, inspect_vhdx(file), options);
   // A fixed VHD that claims nothing else begins as its disk does; a copy of the footer at the start makes it dynamic.
-  if (has_bytes(head, 0, "conectix"))
-    return inspect_other(file, Format::vhd, inspect_vhd(file, /*fixed=*/false), options);
+  if (container == Format::vhd) return inspect_other(file, Format::vhd, inspect_vhd(file, /*fixed=*/false), options);
   const std::string claim = base::to_lower(options.disk_format);
   if ((claim == "vhd" || claim == "vpc") && has_vhd_footer(file))
     return inspect_other(file, Format::vhd, inspect_vhd(file, /*fixed=*/true), options);

@@ -8,7 +8,10 @@
 // ends as Errc::unacceptable_image with the reason, never in a crash.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -62,6 +65,13 @@ struct Inspection {
 /// messages begin with: "image 4f3c…". Errc::unacceptable_image: "image 4f3c…: qcow2 names a backing file; refused". A
 /// file that cannot be read is another Errc.
 Result<Inspection> inspect(int fd, std::string_view name_for_errors, const InspectOptions& options);
+
+/// What a program that guesses at formats would take a disk for whose first bytes (4 KiB are enough) are these; nothing
+/// for a disk that begins as none of them. A raw disk has no format of its own to say that it is one.
+std::optional<Format> container_at(std::span<const std::byte> head);
+
+/// Refuses a disk inside an image that begins as an image again. Errc::unacceptable_image, with the reason.
+Result<void> check_not_nested(std::span<const std::byte> head, std::string_view name_for_errors);
 
 /// Is what was found what the origin claims? `disk_format` and `container_format` as Glance has them; both may be empty
 /// (nothing is claimed then). "iso" wants raw bytes, "vhd" a VHD, "ami" is exempt, as in Cinder. A container

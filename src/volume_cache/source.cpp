@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 
 #include "volume_cache/impl.hpp"
@@ -17,16 +18,17 @@ constexpr std::chrono::milliseconds stop_check_interval{200};
 /// How often a fill may turn out wrong and be read from its start again.
 constexpr int max_restarts = 3;
 
-/// Says how much has been copied; for the rest it is the disk inside.
+/// Says how much has been copied, and lets no disk pass that begins as an image again; else it is the disk inside.
 class CountingImage final : public ImageFile {
  public:
-  CountingImage(std::unique_ptr<ImageFile> inner, Steps& steps, events::Counter& convert_bytes)
-      : inner_(std::move(inner)), steps_(steps), convert_bytes_(convert_bytes) {}
+  CountingImage(std::unique_ptr<ImageFile> inner, std::string name, Steps& steps, events::Counter& convert_bytes)
+      : inner_(std::move(inner)), name_(std::move(name)), steps_(steps), convert_bytes_(convert_bytes) {}
   std::uint64_t virtual_size_bytes() const override { return inner_->virtual_size_bytes(); }
   std::optional<int> raw_fd() const override { return inner_->raw_fd(); }
   Result<void> for_each_data(const Sink& sink, std::stop_token stop) const override {
     return inner_->for_each_data(
         [this, &sink](std::uint64_t offset, std::span<const std::byte> data) -> Result<void> {
+          if (offset == 0) IMAGECACHE_CHECK(convert::check_not_nested(data, name_));
           IMAGECACHE_CHECK(sink(offset, data));
           steps_.done_bytes += data.size();
           convert_bytes_ += data.size();
@@ -37,6 +39,7 @@ class CountingImage final : public ImageFile {
 
  private:
   const std::unique_ptr<ImageFile> inner_;
+  const std::string name_;
   Steps& steps_;
   events::Counter& convert_bytes_;
 };
@@ -123,14 +126,23 @@ Task<Result<std::unique_ptr<ImageFile>>> VolumeCache::Impl::open_disk(Opened ope
       scratch_reserved_bytes += scratch_bytes;
     }
     auto disk = convert::open_as_raw(std::move(opened.fd), opened.inspection, options.convert, stop);
-    // What it took is now seen in the file system's own numbers.
-    const std::lock_guard lock(mutex);
-    scratch_reserved_bytes -= scratch_bytes;
+    {
+      // What it took is now seen in the file system's own numbers.
+      const std::lock_guard lock(mutex);
+      scratch_reserved_bytes -= scratch_bytes;
+    }
+    // A driver may take a file as it is, without a look at its bytes.
+    if (const auto raw = disk ? (*disk)->raw_fd() : std::nullopt) {
+      std::array<std::byte, 4096> head{};
+      IMAGECACHE_TRY(const std::size_t got, base::read_at(*raw, head, 0, opened.inspection.name));
+      IMAGECACHE_CHECK(convert::check_not_nested(std::span(head).first(got), opened.inspection.name));
+    }
     return disk;
   };
+  const std::string name = opened.inspection.name;
   IMAGECACHE_CO_TRY(std::unique_ptr<ImageFile> disk, co_await base::offload(convert_pool, std::move(work)));
   steps.enter(Phase::convert, data_bytes);
-  co_return std::make_unique<CountingImage>(std::move(disk), steps, counters.convert_bytes);
+  co_return std::make_unique<CountingImage>(std::move(disk), name, steps, counters.convert_bytes);
 }
 
 }  // namespace imagecache::volume_cache

@@ -15,5 +15,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   // image.
   if (image ? imagecache::base::to_lower(image->id) != id : image.error().message.empty()) std::abort();
   if (image) static_cast<void>(image->content_key());
+  const auto list = imagecache::origin::parse_image_ids(text);
+  if (!list && list.error().message.empty()) std::abort();
+  if (list) {
+    for (const auto& one : *list) {
+      if (!imagecache::base::is_safe_name(one)) std::abort();
+    }
+  }
   return 0;
 }

@@ -9,6 +9,7 @@
 #include "api/hook_request.hpp"
 #include "api/list_query.hpp"
 #include "api/microversion.hpp"
+#include "api/quota_view.hpp"
 #include "api/volume_request.hpp"
 #include "base/text.hpp"
 #include "http/head.hpp"
@@ -33,6 +34,27 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   expect_a_reason(hook);
   if (hook && !base::is_safe_name(hook->name)) std::abort();
   static_cast<void>(api::negotiate_version(text));
+  // The other bodies are put together from these.
+  static const auto quota = api::complete_quota({}, {});
+  for (const std::string_view key : {"quota_set", "encryption", "volume_type", "extra_specs"}) {
+    const auto inner = api::wrapped_object(text, key);
+    expect_a_reason(inner);
+    if (!inner) continue;
+    const auto limits = api::parse_limits(*inner, quota);
+    expect_a_reason(limits);
+    const auto map = api::string_map(*inner, key);
+    expect_a_reason(map);
+    for (const auto& [name, value] : map.value_or(std::map<std::string, std::string>())) {
+      if (name.empty() || name.size() > 4 * 255 || value.size() > 4 * 255) std::abort();
+    }
+    for (const std::string_view name : {"size", "key_size", "is_public", "image", "backend"}) {
+      expect_a_reason(api::string_member(*inner, name, 255));
+      expect_a_reason(api::bool_member(*inner, name));
+      const auto size_given = api::size_member(*inner, name);
+      expect_a_reason(size_given);
+      if (size_given && *size_given && **size_given == 0) std::abort();
+    }
+  }
   expect_a_reason(http::parse_url(text));
 
   constexpr std::array<std::uint64_t, 3> sizes{0, 1000, UINT64_MAX};

@@ -47,6 +47,7 @@ case $name in
   requests)
     printf '{"volume": {"size": 1, "imageRef": "b8a4849c-1537-4574-badd-90de38482b5a", "metadata": {"a": "b"}}}' >"$corpus/create"
     printf '{"backend": "b", "name": "volume-1", "size_gb": 10, "image_id": "b8a4849c-1537-4574-badd-90de38482b5a", "deadline_ms": 5}' >"$corpus/hook"
+    printf '{"encryption": {"provider": "luks", "control_location": "front-end", "key_size": 256, "cipher": null}}' >"$corpus/encryption"
     printf '{"quota_set": {"volumes": 3, "gigabytes": "-1"}}' >"$corpus/quota"
     printf 'bytes=0-99' >"$corpus/range"
     printf 'volume 3.65' >"$corpus/version"
@@ -59,6 +60,7 @@ case $name in
     printf '\xf0PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nokOPTIONS * HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n' >"$corpus/expect"
     ;;
   image_record)
+    printf '{"images": [{"id": "b8a4849c-1537-4574-badd-90de38482b5a", "name": "n"}], "next": "/v2/images?marker=x"}' >"$corpus/list"
     printf '{"id": "b8a4849c-1537-4574-badd-90de38482b5a", "name": "n", "status": "active", "size": 4096, "virtual_size": null, "min_disk": 1, "min_ram": 0, "disk_format": "qcow2", "container_format": "bare", "checksum": "d41d8cd98f00b204e9800998ecf8427e", "os_hash_algo": "sha512", "os_hash_value": "cf83", "updated_at": "2026-11-22T21:32:44Z", "os_distro": "debian", "tags": []}' >"$corpus/record"
     ;;
   cache_db)
