@@ -74,7 +74,7 @@ class Filled {
         database,
         "INSERT INTO volumes VALUES (NULL, ?1, 'volume-' || ?1, 'project-' || (?2 % 100), 'user', '', "
         "'', 'fast', 'host@fast#pool', '', 'available', '', 20, 'image', 'content', '', 'nova', 1, 1, "
-        "'{}', '{\"image_id\":\"image\",\"os_distro\":\"debian\"}', 'req', ?2, 0)");
+        "'{}', '{\"image_id\":\"image\",\"os_distro\":\"debian\"}', 'req', ?2, 0, '', '')");
     SQLite::Statement image_volume(
         database,
         "INSERT INTO image_volumes VALUES (?1, 'fast', 'key-' || ?1, 'image', '', 'project', "
