@@ -40,13 +40,15 @@ TEST_F(Storage, EverythingIsThereAfterReopening) {
 }
 
 TEST_F(Storage, AFileOfTheFirstVersionIsBroughtUpToDateAndKeepsItsRows) {
-  add(volume(1));
+  add_image_volume(1, "k");
   catalog_.reset();
   {
     SQLite::Database old(path_, SQLite::OPEN_READWRITE);
     old.exec(R"sql(
       ALTER TABLE volumes DROP COLUMN source_volid; ALTER TABLE volumes DROP COLUMN attachment;
       DROP TABLE messages; DROP TABLE quota_classes; DROP TABLE volume_type_access; DROP TABLE service_states;
+      ALTER TABLE volume_types DROP COLUMN encryption;
+      ALTER TABLE image_volumes DROP COLUMN used_bytes; DROP TABLE image_volume_uses; DROP TABLE refusals;
       PRAGMA user_version=1)sql");
   }
   reopen();
@@ -54,6 +56,8 @@ TEST_F(Storage, AFileOfTheFirstVersionIsBroughtUpToDateAndKeepsItsRows) {
   ASSERT_TRUE(found);
   EXPECT_EQ(found->source_volid, "");
   EXPECT_FALSE(found->attachment);
+  EXPECT_FALSE(catalog_->find_image_volume_by_id(id(1)).value()->used_bytes);
+  EXPECT_EQ(catalog_->list_image_volume_uses().value().size(), 1U) << "for whom it was built";
   EXPECT_OK(catalog_->add_message({.id = "m1", .project_id = "p"}));
   EXPECT_OK(catalog_->set_quota_class("default", {{"volumes", 5}}));
   EXPECT_EQ(SQLite::Database(path_).execAndGet("PRAGMA user_version").getInt(), schema_version);
