@@ -19,16 +19,15 @@ constexpr const char* base_snapshot = "base";
 const std::string sized_snapshot = "base-";
 constexpr unsigned growths_worth_a_snapshot = 2;
 constexpr std::size_t max_other_sizes = 4;
-// Set on an image-volume that goes to the trash, so that after a restart ours are known there among others'. Not
-// before: a clone gets a copy of whatever metadata its parent has, and is not ours to take out of the trash.
-const std::string mark_key = "cinder-image-cache";
-const std::string mark_value = "image-volume";
-
 constexpr std::size_t piece_bytes = 4 << 20;  // one write in flight: an object, by default
 
 Result<void> check_name(const VolumeId& volume) {
   if (base::is_safe_name(volume.name)) return {};
   return fail(Errc::invalid_argument, volume.name + ": not a name that a volume can have");
+}
+
+bool is_ours(const librbd::snap_info_t& snapshot) {
+  return snapshot.name == base_snapshot || snapshot.name == sized_snapshot + std::to_string(snapshot.size);
 }
 
 struct ReleaseCompletion {
@@ -81,7 +80,7 @@ Result<void> RbdDriver::check_for_setup_error() {
     return cluster_.failed("[" + options_.section + "] rbd_pool = " + options_.cluster.pool + ": cannot list it", code,
                            *connection);
   }
-  return find_trash();
+  return {};
 }
 
 Result<VolumeStats> RbdDriver::get_volume_stats() {
@@ -184,12 +183,14 @@ Result<RbdDriver::Source> RbdDriver::find_source(const VolumeId& source) {
   for (const auto& snapshot : snapshots) {
     // By the snapshot: the image itself has another size for a moment while one of another size is made.
     if (snapshot.name == base_snapshot) found.size_bytes = snapshot.size;
-    if (snapshot.name == sized_snapshot + std::to_string(snapshot.size)) found.other_sizes.insert(snapshot.size);
+    if (is_ours(snapshot) && snapshot.name != base_snapshot) found.other_sizes.insert(snapshot.size);
   }
   if (found.size_bytes == 0) {  // not sealed
     IMAGECACHE_TRY(found.size_bytes, cluster_.size_bytes(connection, source.name, image));
     return found;
   }
+  std::uint64_t head_bytes = 0;
+  found.was_left_grown = image.size(&head_bytes) >= 0 && head_bytes > found.size_bytes;
   const std::lock_guard lock(mutex_);
   return sources_[source.name] = std::move(found);
 }
@@ -264,7 +265,7 @@ Result<void> RbdDriver::delete_volume(const VolumeId& volume) {
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   forget_source(volume);
   // Asked only where the answer can matter: it costs as much as the rest.
-  const bool any_in_trash = trashed() > 0;
+  const bool any_in_trash = trash_.size() > 0;
   const std::string parent = any_in_trash ? parent_in_trash(connection, volume) : "";
   int code = connection->rbd.remove(connection->pool, volume.name.c_str());
   if (code == -ENOTEMPTY || code == -EBUSY) {
@@ -276,67 +277,45 @@ Result<void> RbdDriver::delete_volume(const VolumeId& volume) {
       std::vector<librbd::snap_info_t> snapshots;
       code = connection->rbd.open(connection->pool, image, volume.name.c_str());
       if (code >= 0) code = image.snap_list(snapshots);
+      std::erase_if(snapshots, [](const auto& snapshot) { return !is_ours(snapshot); });
       for (const auto& snapshot : snapshots) {
-        if (snapshot.name != base_snapshot && !snapshot.name.starts_with(sized_snapshot)) continue;
         if (code >= 0) code = image.snap_remove(snapshot.name.c_str());
         if (code == -ENOENT) code = 0;
       }
-      if (code >= 0) code = image.metadata_set(mark_key, mark_value);
+      if (code >= 0 && !snapshots.empty()) code = Trash::mark(image);
       if (code >= 0) code = image.get_id(&id);
     }
     base::crash_point("delete.unsnapped");
     if (code >= 0) code = connection->rbd.remove(connection->pool, volume.name.c_str());
     if (code == -ENOTEMPTY || (code == -EBUSY && !id.empty())) {
       code = connection->rbd.trash_move(connection->pool, volume.name.c_str(), 0);
-      if (code >= 0) {
-        {
-          const std::lock_guard lock(mutex_);
-          trash_.insert(id);
-        }
-        remove_from_trash(*connection, id);  // its last clone may have gone meanwhile
-      }
+      if (code >= 0) trash_.add(id);
+      if (code >= 0 && any_in_trash) trash_.remove(*connection, id);  // its last clone may have gone meanwhile
     }
   }
   if (code < 0 && code != -ENOENT) return cluster_.failed(volume.name + ": cannot delete", code, connection);
-  if (!parent.empty()) remove_from_trash(*connection, parent);
-  if (!any_in_trash && trashed() > 0) return maintain();  // its parent may have come there meanwhile
+  if (!parent.empty()) trash_.remove(*connection, parent);
+  if (!any_in_trash) trash_.remove_all(*connection);  // its parent may have come there meanwhile
   return {};
 }
 
-Result<void> RbdDriver::find_trash() {
-  IMAGECACHE_TRY(const auto connection, cluster_.get());
-  std::vector<librbd::trash_image_info_t> entries;
-  if (const int code = connection->rbd.trash_list(connection->pool, entries); code < 0) {
-    return cluster_.failed("pool " + options_.cluster.pool + ": cannot list its trash", code, connection);
-  }
-  for (const auto& entry : entries) {
-    librbd::Image image;
-    std::string mark;
-    if (connection->rbd.open_by_id_read_only(connection->pool, image, entry.id.c_str(), nullptr) < 0) continue;
-    if (image.metadata_get(mark_key, &mark) < 0 || mark != mark_value) continue;
-    const std::lock_guard lock(mutex_);
-    trash_.insert(entry.id);
-  }
-  return maintain();
-}
-
 Result<void> RbdDriver::maintain() {
-  std::set<std::string> ids;
   std::vector<std::pair<std::string, std::uint64_t>> to_prepare;
+  std::vector<std::string> to_shrink;
   {
     const std::lock_guard lock(mutex_);
-    ids = trash_;
     for (const auto& [name, source] : sources_) {
       if (const std::uint64_t size_bytes = size_to_prepare(source)) to_prepare.emplace_back(name, size_bytes);
+      if (source.was_left_grown) to_shrink.push_back(name);
     }
   }
-  Result<void> done;
+  Result<void> done = trash_.maintain();
   for (const auto& [name, size_bytes] : to_prepare) {
     if (auto prepared = prepare_size(name, size_bytes); !prepared) done = std::move(prepared);
   }
-  if (ids.empty()) return done;
-  IMAGECACHE_TRY(const auto connection, cluster_.get());
-  for (const std::string& id : ids) remove_from_trash(*connection, id);
+  for (const std::string& name : to_shrink) {
+    if (auto shrunk = prepare_size(name, 0); !shrunk) done = std::move(shrunk);
+  }
   return done;
 }
 
@@ -355,6 +334,7 @@ Result<void> RbdDriver::prepare_size(const std::string& name, std::uint64_t size
     if (source == sources_.end()) return {};  // it is being deleted
     own_size_bytes = source->second.size_bytes;
     source->second.wanted.erase(size_bytes);  // counted anew, should this fail
+    source->second.was_left_grown = false;    // seen again by the next process, should this fail
   }
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::Image image;
@@ -362,15 +342,16 @@ Result<void> RbdDriver::prepare_size(const std::string& name, std::uint64_t size
   std::uint64_t features = 0;
   // Without its map of objects, shrinking again would ask the cluster for every object that is not there.
   if (image.features(&features) < 0 || (features & RBD_FEATURE_OBJECT_MAP) == 0) return {};
-  int code = image.resize(size_bytes);
-  if (code >= 0) code = image.snap_create((sized_snapshot + std::to_string(size_bytes)).c_str());
+  int code = size_bytes == 0 ? 0 : image.resize(size_bytes);
+  if (code >= 0 && size_bytes != 0) code = image.snap_create((sized_snapshot + std::to_string(size_bytes)).c_str());
   base::crash_point("prepare.snapped");
   const int shrunk = image.resize(own_size_bytes);
   if (code == -EEXIST) code = 0;
   if (code < 0) return cluster_.failed(name + ": cannot make a snapshot of another size", code, connection);
   if (shrunk < 0) return cluster_.failed(name + ": cannot shrink to its size again", shrunk, connection);
   const std::lock_guard lock(mutex_);
-  if (const auto source = sources_.find(name); source != sources_.end()) source->second.other_sizes.insert(size_bytes);
+  if (const auto source = sources_.find(name); source != sources_.end() && size_bytes != 0)
+    source->second.other_sizes.insert(size_bytes);
   return {};
 }
 
@@ -379,20 +360,7 @@ std::string RbdDriver::parent_in_trash(const std::shared_ptr<Connection>& connec
   librbd::linked_image_spec_t parent;
   librbd::snap_spec_t snapshot;
   if (!cluster_.open_read_only(connection, volume.name, image) || image.get_parent(&parent, &snapshot) < 0) return {};
-  const std::lock_guard lock(mutex_);
   return trash_.contains(parent.image_id) ? parent.image_id : std::string();
-}
-
-void RbdDriver::remove_from_trash(Connection& connection, const std::string& id) {
-  const int code = connection.rbd.trash_remove(connection.pool, id.c_str(), false);
-  if (code < 0 && code != -ENOENT) return;
-  const std::lock_guard lock(mutex_);
-  trash_.erase(id);
-}
-
-std::size_t RbdDriver::trashed() const {
-  const std::lock_guard lock(mutex_);
-  return trash_.size();
 }
 
 namespace {

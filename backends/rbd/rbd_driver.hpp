@@ -9,6 +9,7 @@
 #include <string>
 
 #include "backends/rbd/cluster.hpp"
+#include "backends/rbd/trash.hpp"
 #include "imagecache/driver.hpp"
 
 namespace imagecache::backends {
@@ -23,7 +24,7 @@ class RbdDriver final : public Driver {
     std::string secret_uuid;           ///< rbd_secret_uuid: for attachers; empty: the cluster's id
   };
 
-  explicit RbdDriver(Options options) : options_(std::move(options)), cluster_(options_.cluster) {}
+  explicit RbdDriver(Options options) : options_(std::move(options)), cluster_(options_.cluster), trash_(cluster_) {}
 
   Capabilities capabilities() const override;
   Result<void> check_for_setup_error() override;
@@ -45,7 +46,7 @@ class RbdDriver final : public Driver {
   /// By which a cluster's operator (or a test) shuts this client out: "ceph osd blocklist add ADDRESS".
   Result<std::string> client_address() { return cluster_.client_address(); }
   /// Image-volumes that are in the trash until the last of their clones is gone.
-  std::size_t trashed() const;
+  std::size_t trashed() const { return trash_.size(); }
 
  private:
   /// An image-volume, as its snapshots say: they never change.
@@ -53,6 +54,7 @@ class RbdDriver final : public Driver {
     std::uint64_t size_bytes = 0;              ///< of the snapshot "base"
     std::set<std::uint64_t> other_sizes;       ///< those with a snapshot of their own
     std::map<std::uint64_t, unsigned> wanted;  ///< clones that had to grow to that size
+    bool was_left_grown = false;               ///< by a crash in prepare_size()
   };
   Result<Source> find_source(const VolumeId& source);
   void forget_source(const VolumeId& source);
@@ -60,21 +62,19 @@ class RbdDriver final : public Driver {
   Result<void> clone_snapshot(const CloneSpec& clone, const std::string& snapshot);
   /// The size that clones of it grow to most often; 0: none is worth a snapshot.
   static std::uint64_t size_to_prepare(const Source& source);
+  /// 0: only gives it its own size again.
   Result<void> prepare_size(const std::string& name, std::uint64_t size_bytes);
-  Result<void> find_trash();
   /// The id of the image-volume in the trash that this is a clone of; empty: of none.
   std::string parent_in_trash(const std::shared_ptr<Connection>& connection, const VolumeId& volume);
-  /// Whatever still has clones stays.
-  void remove_from_trash(Connection& connection, const std::string& id);
 
   const Options options_;
   Cluster cluster_;
+  Trash trash_;
 
   std::mutex preparing_;  // held over prepare_size() and over taking a source's snapshots away; before mutex_
   mutable std::mutex mutex_;
   // Protected by mutex_.
   std::map<std::string, Source> sources_;
-  std::set<std::string> trash_;  // ids of image-volumes of ours
 };
 
 /// Cinder's options of an RBD section, as far as they bear on what is done here; see README.md.

@@ -115,7 +115,7 @@ TEST_P(RbdDriver, AVolumeThatSomebodyElsePutIntoTheTrashStaysThere) {
   pool().to_trash(one_);  // as Cinder does with enable_deferred_deletion
   auto options = MapOptions({{"rbd_pool", "volumes"}, {"rbd_ceph_conf", RbdPool::conf()}});
   const auto second = backends::make_rbd_driver(options);
-  ASSERT_TRUE(second && (*second)->check_for_setup_error());
+  ASSERT_TRUE(second && (*second)->check_for_setup_error() && (*second)->maintain());
   EXPECT_EQ(pool().in_trash(), 2U);
   EXPECT_EQ(dynamic_cast<backends::RbdDriver&>(**second).trashed(), 1U);
 }
@@ -124,12 +124,58 @@ TEST_P(RbdDriver, ASourceWhoseLastCloneSomebodyElseDeletedLeavesTheTrashAtMainte
   make_image_volume();
   ASSERT_TRUE(clone(one_));
   ASSERT_TRUE(driver().delete_volume(base_));
-  ASSERT_TRUE(driver().maintain());
   EXPECT_EQ(pool().in_trash(), 1U);
   pool().remove(one_.name);
   ASSERT_TRUE(driver().maintain());
   EXPECT_EQ(pool().in_trash(), 0U);
   EXPECT_EQ(driver().trashed(), 0U);
+}
+
+TEST_P(RbdDriver, WhatHasClonesIsNotLookedAtAgainSoon) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_));
+  ASSERT_TRUE(driver().delete_volume(base_));
+  ASSERT_TRUE(driver().maintain());
+  EXPECT_EQ(driver().trashed(), 1U);
+  pool().remove(one_.name);
+  ASSERT_TRUE(driver().maintain());
+  EXPECT_EQ(driver().trashed(), 1U) << "not yet";
+}
+
+TEST_P(RbdDriver, ADeleteHasNothingToDoWithOtherSourcesTroubles) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_, 8 * mib));
+  ASSERT_TRUE(clone(two_, 8 * mib));  // the size is worth a snapshot now
+  const VolumeId other{"volume-other"}, child{"volume-other-child"};
+  ASSERT_TRUE(driver().create_volume(other, 4 * mib));
+  ASSERT_TRUE(driver().seal(other));
+  ASSERT_TRUE(driver().create_cloned_volume({.source = other, .target = child, .size_bytes = 4 * mib}));
+  pool().to_trash(base_);  // behind our back
+  const auto deleted = driver().delete_volume(other);
+  EXPECT_TRUE(deleted) << deleted.error().message;
+  EXPECT_FALSE(driver().maintain()) << "it is maintenance that has the trouble";
+}
+
+TEST_P(RbdDriver, ASourceThatACrashLeftGrownGetsItsSizeAgain) {
+  make_image_volume();
+  pool().resize(base_, 8 * mib);
+  auto options = MapOptions({{"rbd_pool", "volumes"}, {"rbd_ceph_conf", RbdPool::conf()}});
+  const auto second = backends::make_rbd_driver(options);
+  ASSERT_TRUE(second && (*second)->check_for_setup_error());
+  ASSERT_TRUE((*second)->create_cloned_volume({.source = base_, .target = one_, .size_bytes = 4 * mib}));
+  EXPECT_EQ(pool().size_bytes(one_), 4 * mib);
+  ASSERT_TRUE((*second)->maintain());
+  EXPECT_EQ(pool().size_bytes(base_), 4 * mib);
+}
+
+TEST_P(RbdDriver, SnapshotsOfOthersStay) {
+  make_image_volume();
+  ASSERT_TRUE(clone(one_));
+  pool().make_snapshot(base_, "base-of-somebody");
+  ASSERT_TRUE(driver().delete_volume(base_));
+  EXPECT_EQ(pool().in_trash(), 1U);
+  ASSERT_TRUE(driver().delete_volume(one_));
+  EXPECT_EQ(pool().in_trash(), 1U);
 }
 
 TEST_P(RbdDriver, ASourceAndItsClonesDeletedAtOnceLeaveNothing) {
@@ -158,6 +204,7 @@ TEST_P(RbdDriver, AfterARestartTheTrashIsStillFinished) {
   const auto second = backends::make_rbd_driver(options);
   ASSERT_TRUE(second);
   ASSERT_TRUE((*second)->check_for_setup_error());
+  ASSERT_TRUE((*second)->maintain());
   EXPECT_EQ(dynamic_cast<backends::RbdDriver&>(**second).trashed(), 1U);
   ASSERT_TRUE((*second)->delete_volume(one_));
   EXPECT_EQ(pool().in_trash(), 0U);

@@ -125,7 +125,16 @@ class RbdPool {
     std::vector<librbd::trash_image_info_t> trash;
     connection_->rbd.trash_list(connection_->pool, trash);
     for (std::size_t round = 0; round < 2; ++round) {
-      for (const auto& entry : trash) connection_->rbd.trash_remove(connection_->pool, entry.id.c_str(), true);
+      for (const auto& entry : trash) {
+        {
+          librbd::Image image;
+          std::vector<librbd::snap_info_t> snapshots;
+          if (connection_->rbd.open_by_id(connection_->pool, image, entry.id.c_str(), nullptr) >= 0)
+            image.snap_list(snapshots);
+          for (const auto& snapshot : snapshots) image.snap_remove(snapshot.name.c_str());
+        }
+        connection_->rbd.trash_remove(connection_->pool, entry.id.c_str(), true);
+      }
     }
   }
   Result<std::size_t> read(const VolumeId& volume, std::uint64_t offset, std::span<std::byte> data) {
@@ -167,6 +176,16 @@ class RbdPool {
     if (connection_->rbd.open_read_only(connection_->pool, image, volume.name.c_str(), nullptr) >= 0)
       image.get_parent(&parent, &snapshot);
     return snapshot.name;
+  }
+  void resize(const VolumeId& volume, std::uint64_t size_bytes) {
+    librbd::Image image;
+    ASSERT_EQ(connection_->rbd.open(connection_->pool, image, volume.name.c_str(), nullptr), 0);
+    EXPECT_EQ(image.resize(size_bytes), 0);
+  }
+  void make_snapshot(const VolumeId& volume, const std::string& name) {
+    librbd::Image image;
+    ASSERT_EQ(connection_->rbd.open(connection_->pool, image, volume.name.c_str(), nullptr), 0);
+    EXPECT_EQ(image.snap_create(name.c_str()), 0);
   }
   void remove_snapshot(const VolumeId& volume, const std::string& name) {
     librbd::Image image;

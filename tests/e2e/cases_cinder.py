@@ -343,9 +343,9 @@ def the_backends_hold_nothing_that_neither_side_knows(rig):
         ours = cloud.daemon.image_volumes(backend) if backend in OURS else {}
         names = {f"volume-{each}" for each, volume in known.items() if volume["volume_type"] == backend} | \
                 {f"volume-{each}" for each in ours}
-        # What Cinder was the last to delete a clone of waits in the pool's trash for some seconds (backends/rbd/README.md).
+        # What Cinder was the last to delete a clone of waits in the pool's trash for up to two minutes (backends/rbd/README.md).
         with contextlib.suppress(Failure):
-            until(lambda: under.objects() == names, "an empty trash", every_s=2)
+            until(lambda: under.objects() == names, "an empty trash", timeout_s=180, every_s=2)
         there = under.objects()
         expect_equal(there - names, set(), f"what is on {backend} and in neither Cinder's database nor our catalog")
         expect_equal(names - there, set(), f"what is said to be on {backend} and is not")
