@@ -86,8 +86,9 @@ constexpr auto table = std::to_array<Option>({
      .type = string,
      .default_text = "enabled",
      .choices = "disabled,enabled",
-     .help = "enabled: no volume of a signed image (img_signature…) is made here, as verifying takes a key manager; the "
-             "driver hook leaves it to Cinder. disabled: signatures are not looked at."},
+     .help =
+         "enabled: no volume of a signed image (img_signature…) is made here, as verifying takes a key manager; the "
+         "driver hook leaves it to Cinder. disabled: signatures are not looked at."},
     {.section = "DEFAULT",
      .name = "vmdk_allowed_types",
      .type = list,
