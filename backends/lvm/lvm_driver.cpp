@@ -14,11 +14,6 @@ namespace {
 // On a thick volume that is growing: from here on it is not known to be zeroes.
 constexpr std::string_view zero_from_tag = "cinder-image-cache.zero-from.";
 
-Result<void> check_name(const VolumeId& volume) {
-  if (base::is_safe_name(volume.name)) return {};
-  return fail(Errc::invalid_argument, volume.name + ": not a name that a volume can have");
-}
-
 Error about(const VolumeId& volume, std::string_view what, Error error) {
   return {error.code, volume.name + ": " + std::string(what) + ": " + error.message};
 }
@@ -53,11 +48,26 @@ Result<VolumeStats> LvmDriver::get_volume_stats() {
   return VolumeStats{.total_bytes = pool.size_bytes, .free_bytes = pool.size_bytes - used_bytes};
 }
 
-bool LvmDriver::is_volume(const LogicalVolume& volume) const {
+bool LvmDriver::is_name(const std::string& name) const {
   // A group may hold the host's own file systems, and it holds Cinder's snapshots ("_snapshot-…", "clone-snap-…").
-  return volume.name.size() > options_.name_before.size() + options_.name_behind.size() &&
-         volume.name.starts_with(options_.name_before) && volume.name.ends_with(options_.name_behind) &&
-         !volume.is_thin_pool() && !volume.is_snapshot() && base::is_safe_name(volume.name);
+  return name.size() > options_.name_before.size() + options_.name_behind.size() &&
+         name.starts_with(options_.name_before) && name.ends_with(options_.name_behind) && base::is_safe_name(name);
+}
+
+Result<void> LvmDriver::check_name(const VolumeId& volume) const {
+  if (is_name(volume.name)) return {};
+  return fail(Errc::invalid_argument, volume.name + ": not a name that a volume can have, by volume_name_template");
+}
+
+bool LvmDriver::is_volume(const LogicalVolume& volume) const {
+  return is_name(volume.name) && !volume.is_thin_pool() && !volume.is_snapshot();
+}
+
+Result<LogicalVolume> LvmDriver::find(const VolumeId& volume) {
+  IMAGECACHE_CHECK(check_name(volume));
+  IMAGECACHE_TRY(LogicalVolume found, group_.find(volume.name));
+  if (!is_volume(found)) return fail(Errc::conflict, volume.name + " is a pool or a snapshot and no volume");
+  return found;
 }
 
 Result<std::vector<VolumeId>> LvmDriver::list_volumes() {
@@ -175,8 +185,7 @@ Result<void> LvmDriver::clone_thick(const CloneSpec& clone) {
 }
 
 Result<void> LvmDriver::extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) {
-  IMAGECACHE_CHECK(check_name(volume));
-  auto found = group_.find(volume.name);
+  auto found = find(volume);
   if (!found) return std::unexpected(about(volume, "cannot extend", std::move(found).error()));
   if (whole_extents(new_size_bytes) < found->size_bytes) {
     return fail(Errc::invalid_argument, volume.name + ": cannot shrink from " + std::to_string(found->size_bytes) +
@@ -218,8 +227,7 @@ Result<void> LvmDriver::extend_thick(const LogicalVolume& volume, std::uint64_t 
 }
 
 Result<void> LvmDriver::delete_volume(const VolumeId& volume) {
-  IMAGECACHE_CHECK(check_name(volume));
-  auto found = group_.find(volume.name);
+  auto found = find(volume);
   if (!found && found.error().code == Errc::not_found) return {};
   if (!found) return std::unexpected(about(volume, "cannot delete", std::move(found).error()));
   if (found->is_origin()) {

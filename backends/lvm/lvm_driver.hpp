@@ -46,7 +46,11 @@ class LvmDriver final : public Driver {
   std::uint64_t whole_extents(std::uint64_t size_bytes) const {
     return (size_bytes + extent_bytes_ - 1) / extent_bytes_ * extent_bytes_;
   }
+  bool is_name(const std::string& name) const;
+  Result<void> check_name(const VolumeId& volume) const;
   bool is_volume(const LogicalVolume& volume) const;
+  /// Errc::conflict if what has the name is none of ours to touch.
+  Result<LogicalVolume> find(const VolumeId& volume);
   /// The volume's device, activated if it is not there. Errc::not_found if there is no such volume.
   Result<Device> open(const VolumeId& volume, Device::Use use);
   /// Why writing to `volume` failed: a full pool shows as an input/output error where data waited in memory.

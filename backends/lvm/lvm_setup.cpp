@@ -61,8 +61,10 @@ Result<void> LvmDriver::check_for_setup_error() {
       return refuse(Errc::unsupported, error.message + "; install lvm2");
     }
     if (error.code == Errc::forbidden) return refuse(Errc::unsupported, "is not ours to use: " + error.message);
-    if (error.code == Errc::not_found)
-      return refuse(Errc::not_found, "no such volume group on this host; vgcreate makes one");
+    if (error.code == Errc::unavailable) {
+      return refuse(Errc::not_found,
+                    "no such volume group on this host: vgcreate makes one; if it was made, its disks are not seen");
+    }
     return refuse(error.code, error.message);
   }
   extent_bytes_ = space->extent_bytes;

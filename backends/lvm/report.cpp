@@ -14,6 +14,11 @@ namespace {
 
 using nlohmann::json;
 
+/// What LVM says beside what it is asked for: also a command that succeeds may say it.
+bool is_warning(std::string_view line) {
+  return line.starts_with("WARNING:") || line.starts_with("Devices file ");
+}
+
 /// The rows of {"report": [{"<kind>": [{"column": "value", …}, …]}]}.
 Result<json> rows_of(std::string_view text, std::string_view kind) {
   const json whole = json::parse(text, nullptr, false);
@@ -95,12 +100,18 @@ Errc errc_of_lvm(std::string_view errors) {
     std::string_view words;
     Errc code;
   };
-  // The first that is said counts: what follows is often a consequence of it.
-  static constexpr std::array meanings{
+  // These count wherever they stand: what was there before must not be taken for ours, and a group that is not seen
+  // says nothing of its volumes.
+  static constexpr std::array strongest{
       Meaning{"already exists in volume group", Errc::already_exists},
       Meaning{"already exists in Volume group", Errc::already_exists},
+      Meaning{"Cannot process volume group", Errc::unavailable},
+  };
+  // Of these the first that is said: what follows is often a consequence of it.
+  static constexpr std::array meanings{
       Meaning{"Failed to find logical volume", Errc::not_found},
-      Meaning{"not found", Errc::not_found},
+      Meaning{"not found in volume group", Errc::not_found},
+      Meaning{"not found in Volume group", Errc::not_found},
       Meaning{"nsufficient free space", Errc::no_space},
       Meaning{"nsufficient suitable", Errc::no_space},
       Meaning{"reached threshold", Errc::no_space},
@@ -113,10 +124,17 @@ Errc errc_of_lvm(std::string_view errors) {
       Meaning{"a password is required", Errc::forbidden},
       Meaning{"Unauthorized command", Errc::forbidden},
   };
-  std::size_t earliest = std::string_view::npos;
+  std::string failures;
+  for (const std::string& line : base::split(errors, '\n')) {
+    if (!is_warning(base::trim(line))) failures += line + '\n';
+  }
+  for (const Meaning& meaning : strongest) {
+    if (failures.contains(meaning.words)) return meaning.code;
+  }
+  std::size_t earliest = std::string::npos;
   Errc code = Errc::internal;
   for (const Meaning& meaning : meanings) {
-    const std::size_t at = errors.find(meaning.words);
+    const std::size_t at = failures.find(meaning.words);
     if (at >= earliest) continue;
     earliest = at;
     code = meaning.code;
@@ -131,7 +149,7 @@ std::string one_line(std::string_view errors) {
   for (const std::string& raw : base::split(errors, '\n')) {
     const std::string_view line = base::trim(raw);
     if (line.empty()) continue;
-    std::string& to = line.starts_with("WARNING:") ? warnings : words;
+    std::string& to = is_warning(line) ? warnings : words;
     if (!to.empty()) to += "; ";
     to += line;
   }

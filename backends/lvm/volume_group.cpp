@@ -18,6 +18,18 @@ std::string in_bytes(std::uint64_t size_bytes) {
   return std::to_string(size_bytes) + "b";
 }
 
+/// Gives the turn back when it goes.
+class Turn {
+ public:
+  explicit Turn(std::shared_ptr<std::binary_semaphore> turn) : turn_(std::move(turn)) {}
+  ~Turn() { turn_->release(); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  const std::shared_ptr<std::binary_semaphore> turn_;
+};
+
 std::vector<std::string> report(const char* command, std::string_view columns, std::string what) {
   return {command, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", std::string(columns), std::move(what)};
 }
@@ -25,12 +37,12 @@ std::vector<std::string> report(const char* command, std::string_view columns, s
 }  // namespace
 
 Result<std::string> VolumeGroup::run(std::vector<std::string> command) {
-  const std::unique_lock turn(turn_, options_.timeout);
-  if (!turn) {
+  if (!turn_->try_acquire_for(options_.timeout)) {
     return fail(Errc::busy, command.front() + ": other commands of volume group " + options_.name +
                                 " have taken all of its " + std::to_string(options_.timeout.count()) + " s; try later");
   }
   base::ChildSpec spec;
+  spec.held = std::make_shared<Turn>(turn_);
   const std::string name = command.front();
   spec.environment = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
   if (!options_.system_dir.empty()) spec.environment.push_back("LVM_SYSTEM_DIR=" + options_.system_dir);
@@ -50,6 +62,7 @@ Result<std::string> VolumeGroup::run(std::vector<std::string> command) {
   spec.output_limit_bytes = output_limit_bytes;
   spec.timeout = options_.timeout;
   spec.end = base::ChildEnd::ask;
+  spec.ask_grace = options_.end_grace;
   spec.may_gain_privileges = !options_.root_helper.empty();
 
   IMAGECACHE_TRY(base::ChildResult child, base::run_child(spec, {}));
@@ -92,9 +105,9 @@ Result<void> VolumeGroup::create_thin(const std::string& volume, std::uint64_t s
 }
 
 Result<void> VolumeGroup::create_thick(const std::string& volume, std::uint64_t size_bytes) {
-  // Neither its beginning zeroed nor its signatures wiped: the caller writes over all of it.
-  IMAGECACHE_CHECK(
-      run({"lvcreate", "--yes", "-W", "n", "-Z", "n", "-n", volume, "-L", in_bytes(size_bytes), options_.name}));
+  // The caller writes over all of it. All the same LVM wipes signatures first, by --yes unasked: udev would look at
+  // those of a volume that was there before, and have them mounted or assembled.
+  IMAGECACHE_CHECK(run({"lvcreate", "--yes", "-n", volume, "-L", in_bytes(size_bytes), options_.name}));
   return {};
 }
 
@@ -131,7 +144,8 @@ Result<void> VolumeGroup::remove_tag(const std::string& volume, const std::strin
 
 Result<void> VolumeGroup::remove(const std::string& volume) {
   auto removed = run({"lvremove", "--config", "activation { retry_deactivation = 1 }", "-f", path(volume)});
-  if (!removed && removed.error().code != Errc::not_found && removed.error().code != Errc::forbidden) {
+  if (!removed && removed.error().code != Errc::not_found && removed.error().code != Errc::forbidden &&
+      removed.error().code != Errc::unavailable) {
     // As Cinder does: whoever looked at the device just now (udev, mostly) is waited for, and what the first try left
     // suspended must not hold up the second.
     static_cast<void>(
@@ -140,8 +154,13 @@ Result<void> VolumeGroup::remove(const std::string& volume) {
         run({"lvremove", "--config", "activation { retry_deactivation = 1 } devices { ignore_suspended_devices = 1 }",
              "-f", path(volume)});
   }
-  if (removed || removed.error().code == Errc::not_found) return {};
-  return std::unexpected(std::move(removed).error());
+  if (!removed && removed.error().code == Errc::not_found) {
+    // A root helper may drop LVM_SYSTEM_DIR here, but not for `lvs`: the two need not see the same disks.
+    const auto there = find(volume);
+    if (!there && there.error().code == Errc::not_found) return {};
+  }
+  IMAGECACHE_CHECK(removed);
+  return {};
 }
 
 }  // namespace imagecache::backends

@@ -3,12 +3,14 @@
 // One command of this group at a time, whoever asks: LVM's own lock on the group would make the others wait all the
 // same, each as a process. Any thread; calls block for as long as the command runs, and for the turn before it, each at
 // most Options::timeout. A command that does not end in time is asked to end and then left alone, never killed: in the
-// middle it may have devices suspended.
+// middle it may have devices suspended. It keeps its turn until it has ended, or a volume that it makes at last would
+// come after its own removal.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
-#include <mutex>
+#include <memory>
+#include <semaphore>
 #include <string>
 #include <vector>
 
@@ -24,6 +26,7 @@ class VolumeGroup {
     std::string system_dir;                ///< for LVM_SYSTEM_DIR; empty: LVM's own
     std::vector<std::string> root_helper;  ///< words that go before each command, such as "sudo", "-n"; may be empty
     std::chrono::seconds timeout{300};
+    std::chrono::milliseconds end_grace{10'000};  ///< for a command that is asked to end, before it is left to itself
   };
 
   explicit VolumeGroup(Options options) : options_(std::move(options)) {}
@@ -34,8 +37,9 @@ class VolumeGroup {
   /// Where an active volume is.
   std::string device_path(const std::string& volume) const { return "/dev/" + options_.name + "/" + volume; }
 
-  // Errors are Errc::not_found, already_exists, no_space, conflict (in use), forbidden, timeout, busy (no turn in
-  // time), else internal; the message is what the command said.
+  // Errors are Errc::not_found (the volume), unavailable (the group, or its disks, are not seen), already_exists,
+  // no_space, conflict (in use), forbidden, timeout, busy (no turn in time), else internal; the message is what the
+  // command said.
   Result<VolumeGroupSpace> space();
   /// Volumes, snapshots and pools, without LVM's internal ones.
   Result<std::vector<LogicalVolume>> list();
@@ -61,7 +65,8 @@ class VolumeGroup {
   std::string path(const std::string& volume) const { return options_.name + "/" + volume; }
 
   const Options options_;
-  std::timed_mutex turn_;  // held while a command runs
+  // Taken while a command runs; its holder may outlive this object.
+  const std::shared_ptr<std::binary_semaphore> turn_ = std::make_shared<std::binary_semaphore>(1);
 };
 
 }  // namespace imagecache::backends

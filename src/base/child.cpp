@@ -86,7 +86,7 @@ class Child {
       wait();
     } else {
       // Somebody has to take its exit status when it comes to an end after all.
-      std::thread([pid = pid_] { reap(pid); }).detach();
+      std::thread([pid = pid_, held = spec_.held] { reap(pid); }).detach();
     }
   }
   Child(const Child&) = delete;

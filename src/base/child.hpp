@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -34,6 +35,8 @@ struct ChildSpec {
   ChildEnd end = ChildEnd::kill;
   std::chrono::milliseconds ask_grace{10'000};
   bool may_gain_privileges = false;  ///< sudo can do nothing without
+  /// Let go of when the program has ended: of one that is left to itself that is after run_child has returned.
+  std::shared_ptr<const void> held = nullptr;
 };
 
 struct ChildResult {

@@ -110,7 +110,10 @@ TEST(LvmReports, TheKindOfAFailureIsInItsWords) {
   using backends::errc_of_lvm;
   EXPECT_EQ(errc_of_lvm("  Logical Volume \"a\" already exists in volume group \"vg\""), Errc::already_exists);
   EXPECT_EQ(errc_of_lvm("  Failed to find logical volume \"vg/a\""), Errc::not_found);
-  EXPECT_EQ(errc_of_lvm("  Volume group \"vg\" not found\n  Cannot process volume group vg"), Errc::not_found);
+  EXPECT_EQ(errc_of_lvm("  Snapshot origin LV a not found in Volume group vg."), Errc::not_found);
+  // Its disks may come back, with all that is on them.
+  EXPECT_EQ(errc_of_lvm("  Volume group \"vg\" not found\n  Cannot process volume group vg"), Errc::unavailable);
+  EXPECT_EQ(errc_of_lvm("modprobe: FATAL: Module dm-thin-pool not found in directory /lib/modules/6"), Errc::internal);
   EXPECT_EQ(errc_of_lvm("  Volume group \"vg\" has insufficient free space (1 extents): 2 required."), Errc::no_space);
   EXPECT_EQ(errc_of_lvm("  Cannot create new thin volume, free space in thin pool vg/p reached threshold."),
             Errc::no_space);
@@ -122,17 +125,35 @@ TEST(LvmReports, TheKindOfAFailureIsInItsWords) {
   EXPECT_EQ(errc_of_lvm(""), Errc::internal);
 }
 
+TEST(LvmReports, AFailureIsNotInTheWarningsBeforeIt) {
+  using backends::errc_of_lvm;
+  const std::string exists = "  Logical Volume \"a\" already exists in volume group \"vg\"\n";
+  const std::string warnings =
+      "  WARNING: Device for PV x not found or rejected by a filter: not found in volume group.\n"
+      "  Devices file sys_wwid x PVID y last seen on /dev/sdb not found in volume group.\n";
+  EXPECT_EQ(errc_of_lvm(warnings + exists), Errc::already_exists);
+  EXPECT_EQ(errc_of_lvm(warnings), Errc::internal);
+  EXPECT_EQ(errc_of_lvm("  Failed to find logical volume \"vg/b\"\n" + exists), Errc::already_exists);
+}
+
 TEST(LvmReports, AMessageIsOneLineWithoutTheWarnings) {
   EXPECT_EQ(backends::one_line("  WARNING: about thin pools\n  It \033failed.\n\n  Twice.\n"), "It ?failed.; Twice.");
+  EXPECT_EQ(backends::one_line("  Devices file PVID x not found.\n  It failed.\n"), "It failed.");
   EXPECT_EQ(backends::one_line("  WARNING: only this\n"), "WARNING: only this");
   EXPECT_EQ(backends::one_line("\n"), "it failed without a word");
   EXPECT_LT(backends::one_line(std::string(1 << 20, 'x')).size(), 1000U);
 }
 
+constexpr std::string_view one_volume =
+    R"({"report":[{"lv":[{"lv_name":"volume-a","lv_size":"512","lv_attr":"-wi-a-----"}]}]})";
+constexpr std::string_view one_pool =
+    R"({"report":[{"lv":[{"lv_name":"volume-pool","lv_size":"512","lv_attr":"twi-aotz--"}]}]})";
+
 /// A root helper that does what the test writes: $@ is the command, $DIR a directory of the test.
 class LvmCommands : public testing::Test {
  protected:
-  VolumeGroup group(const std::string& script, std::chrono::seconds timeout = 20s) {
+  VolumeGroup group(const std::string& script, std::chrono::seconds timeout = 20s,
+                    std::chrono::milliseconds grace = 10s) {
     std::ofstream(directory_ / "helper") << "#!/bin/bash\nDIR=" << directory_.path().native()
                                          << "\necho \"$@\" >>$DIR/asked\n"
                                          << script << "\n";
@@ -140,7 +161,13 @@ class LvmCommands : public testing::Test {
     return VolumeGroup({.name = "vg",
                         .system_dir = "/etc/cinder",
                         .root_helper = {(directory_ / "helper").native(), "as-root"},
-                        .timeout = timeout});
+                        .timeout = timeout,
+                        .end_grace = grace});
+  }
+  /// A driver whose commands all are `script`.
+  std::unique_ptr<Driver> driver(const std::string& script) {
+    group(script);
+    return std::move(*driver_of({{"volume_group", "vg"}, {"lvm_root_helper", (directory_ / "helper").native()}}));
   }
   std::vector<std::string> asked() {
     const auto text = base::read_small_file(directory_ / "asked");
@@ -240,7 +267,76 @@ TEST_F(LvmCommands, ARemovalThatFailsIsTriedOnceMoreWithoutWhatIsSuspended) {
 TEST_F(LvmCommands, RemovingWhatIsNotThereIsASuccess) {
   auto vg = group("echo '  Failed to find logical volume \"vg/volume-a\"' >&2; exit 5");
   EXPECT_TRUE(vg.remove("volume-a"));
+  EXPECT_EQ(asked().size(), 2U) << "that it is not there is asked of lvs too";
+}
+
+TEST_F(LvmCommands, WhatOnlyLvremoveDoesNotFindIsNotTakenForRemoved) {
+  auto vg = group("[[ $* == *lvremove* ]] || { echo '" + std::string(one_volume) + "'; exit 0; }\n" +
+                  "echo '  Failed to find logical volume \"vg/volume-a\"' >&2; exit 5");
+  EXPECT_FALSE(vg.remove("volume-a"));
+}
+
+TEST_F(LvmCommands, AGroupWhoseDisksAreAwayDoesNotMakeItsVolumesDeletedOnes) {
+  const auto away =
+      driver("echo '  Volume group \"vg\" not found' >&2; echo '  Cannot process volume group vg' >&2; exit 5");
+  const auto deleted = away->delete_volume({"volume-a"});
+  ASSERT_FALSE(deleted);
+  EXPECT_EQ(deleted.error().code, Errc::unavailable);
+  const auto cloned = away->create_cloned_volume({.source = {"volume-a"}, .target = {"volume-b"}, .size_bytes = 512});
+  ASSERT_FALSE(cloned);
+  EXPECT_EQ(cloned.error().code, Errc::unavailable) << "not_found would have the source evicted";
+  const auto ready = away->check_for_setup_error();
+  ASSERT_FALSE(ready);
+  EXPECT_EQ(ready.error().code, Errc::not_found);
+  EXPECT_THAT(ready.error().message, HasSubstr("vgcreate makes one"));
+}
+
+TEST_F(LvmCommands, WhatIsNoVolumeIsNeverTouched) {
+  const auto ours = driver("[[ $* == *lvs* ]] || exit 0; echo '" + std::string(one_pool) + "'");
+  for (const char* name : {"vg-pool", "root", "_snapshot-a", "volume-", "volume-a/b"}) {
+    for (const Result<void>& asked_for :
+         {ours->delete_volume({name}), ours->extend_volume({name}, 1 << 20), ours->create_volume({name}, 512),
+          ours->create_cloned_volume({.source = {"volume-a"}, .target = {name}, .size_bytes = 512})}) {
+      ASSERT_FALSE(asked_for) << name;
+      EXPECT_EQ(asked_for.error().code, Errc::invalid_argument) << asked_for.error().message;
+    }
+  }
+  EXPECT_THAT(asked(), testing::IsEmpty());
+  // Named like a volume, but a pool: group `volume` has one of such a name.
+  for (const Result<void>& asked_for :
+       {ours->delete_volume({"volume-pool"}), ours->extend_volume({"volume-pool"}, 512)}) {
+    ASSERT_FALSE(asked_for);
+    EXPECT_EQ(asked_for.error().code, Errc::conflict) << asked_for.error().message;
+  }
+  EXPECT_THAT(asked(), testing::Each(HasSubstr(" lvs ")));
+}
+
+TEST_F(LvmCommands, OneThatIsLeftToItselfKeepsItsTurnUntilItHasEnded) {
+  auto vg = group(
+      "[ -e $DIR/first ] && exit 0; touch $DIR/first; trap '' TERM\n"
+      "until [ -e $DIR/go ]; do sleep 0.05; done",
+      2s, 50ms);
+  const auto made = vg.create_thick("volume-a", 512);
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code, Errc::timeout);
+  EXPECT_THAT(made.error().message, HasSubstr("left to itself"));
+  // Now it would come too early: the volume would be made behind it.
+  const auto removed = vg.remove("volume-a");
+  ASSERT_FALSE(removed);
+  EXPECT_EQ(removed.error().code, Errc::busy);
   EXPECT_EQ(asked().size(), 1U);
+  std::ofstream(directory_ / "go") << "on";
+  Result<void> later;
+  do later = vg.remove("volume-a");
+  while (!later && later.error().code == Errc::busy);
+  EXPECT_TRUE(later);
+  EXPECT_EQ(asked().size(), 2U);
+}
+
+TEST_F(LvmCommands, ThickVolumesAreMadeWithoutTheSignaturesOfWhatWasThere) {
+  auto vg = group("exit 0");
+  ASSERT_TRUE(vg.create_thick("volume-a", 512));
+  EXPECT_THAT(asked(), ElementsAre(EndsWith("lvcreate --yes -n volume-a -L 512b vg")));
 }
 
 }  // namespace
