@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::size_t piece_bytes = 4 * base::mib;
 constexpr std::size_t granule_bytes = 64 * base::kib;  // the unit in which zeroes are looked for; a thin chunk, mostly
+constexpr std::size_t zeroes_bytes = 64 * base::mib;   // one second of a slow disk that has to write them all
 constexpr std::size_t alignment_bytes = 4096;
 
 struct Free {
@@ -53,10 +54,11 @@ Result<void> Device::write(std::uint64_t offset_bytes, std::span<const std::byte
   return writer_.write(offset_bytes, data);
 }
 
-Result<void> Device::zero(std::uint64_t begin, std::uint64_t end) const {
+Result<void> Device::zero(std::uint64_t begin, std::uint64_t end, const std::stop_token& stop) const {
   while (begin < end) {
-    // In steps, so that a signal or a full pool is met soon.
-    std::uint64_t range[2] = {begin, std::min(end - begin, base::gib)};
+    if (stop.stop_requested()) return fail(Errc::cancelled, name_ + ": writing zeroes was called off");
+    // In steps, so that a stop, a signal or a full pool is met soon.
+    std::uint64_t range[2] = {begin, std::min<std::uint64_t>(end - begin, zeroes_bytes)};
     if (::ioctl(fd_.get(), BLKZEROOUT, range) != 0) {
       if (errno == EINTR) continue;
       return base::fail_errno(name_ + ": cannot write zeroes", errno);
@@ -66,7 +68,8 @@ Result<void> Device::zero(std::uint64_t begin, std::uint64_t end) const {
   return {};
 }
 
-Result<void> Device::copy_from(const Device& source, const std::stop_token& stop) const {
+Result<void> Device::copy_from(const Device& source, const std::stop_token& stop,
+                               std::uint64_t& copied_to_bytes) const {
   const std::unique_ptr<std::byte[], Free> buffer(
       static_cast<std::byte*>(std::aligned_alloc(alignment_bytes, piece_bytes)));
   if (!buffer) return fail(Errc::internal, name_ + ": no memory to copy with");
@@ -84,7 +87,8 @@ Result<void> Device::copy_from(const Device& source, const std::stop_token& stop
       std::size_t end = i;
       while (end < piece.size() && !is_zero(end)) end = std::min(end + granule_bytes, piece.size());
       if (end > i) {
-        IMAGECACHE_CHECK(zero(zeroes_from, at + i));
+        IMAGECACHE_CHECK(zero(zeroes_from, at + i, stop));
+        copied_to_bytes = at + end;
         IMAGECACHE_CHECK(write(at + i, piece.subspan(i, end - i)));
         zeroes_from = at + end;
       }
@@ -93,7 +97,7 @@ Result<void> Device::copy_from(const Device& source, const std::stop_token& stop
     }
     at += wanted;
   }
-  return zero(zeroes_from, size_bytes_);
+  return zero(zeroes_from, size_bytes_, stop);
 }
 
 Result<void> Device::sync() const {

@@ -27,11 +27,12 @@ class Device {
   std::uint64_t size_bytes() const { return size_bytes_; }
   /// Past the page cache where it is aligned to 4 KiB. Several threads at once, for ranges that do not overlap.
   Result<void> write(std::uint64_t offset_bytes, std::span<const std::byte> data) const;
-  /// Makes [begin, end) read as zeroes, by the device's own means where it has some. Multiples of 512.
-  Result<void> zero(std::uint64_t begin, std::uint64_t end) const;
+  /// Makes [begin, end) read as zeroes, by the device's own means where it has some. Multiples of 512. Ends soon after
+  /// a stop, with Errc::cancelled.
+  Result<void> zero(std::uint64_t begin, std::uint64_t end, const std::stop_token& stop = {}) const;
   /// All of `source`, which is no larger, and zeroes behind it. Whatever was here is gone. Ends soon after a stop, with
-  /// Errc::cancelled.
-  Result<void> copy_from(const Device& source, const std::stop_token& stop) const;
+  /// Errc::cancelled. Whether it fails or not, nothing of the source is at `copied_to_bytes` or behind it.
+  Result<void> copy_from(const Device& source, const std::stop_token& stop, std::uint64_t& copied_to_bytes) const;
   /// What has been written, and the thin pool's knowledge of where it is, is on the disk.
   Result<void> sync() const;
 

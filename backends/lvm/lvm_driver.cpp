@@ -174,13 +174,22 @@ Result<void> LvmDriver::clone_thick(const CloneSpec& clone) {
     return std::unexpected(about(clone.target, "cannot create", std::move(made).error()));
   }
   base::crash_point("clone.created");
+  bool may_remove = true;
   const auto copied = [&]() -> Result<void> {
     IMAGECACHE_TRY(const Device target, open(clone.target, Device::Use::write));
-    IMAGECACHE_CHECK(target.copy_from(source, clone.stop));
+    std::uint64_t copied_to_bytes = 0;
+    auto all = target.copy_from(source, clone.stop, copied_to_bytes);
     base::crash_point("clone.copied");
-    return target.sync();
+    if (all) all = target.sync();
+    if (all) return {};
+    // What was copied must not be left in the group's free extents, where whoever makes the next volume reads it.
+    if (auto cleared = clear(target, copied_to_bytes); !cleared) {
+      base::log::warning("lvm", nullptr, "{}: half a copy is left: {}", clone.target.name, cleared.error().message);
+      may_remove = false;
+    }
+    return all;
   }();
-  if (!copied) static_cast<void>(group_.remove(clone.target.name));
+  if (!copied && may_remove) static_cast<void>(group_.remove(clone.target.name));
   return copied;
 }
 
@@ -233,21 +242,27 @@ Result<void> LvmDriver::delete_volume(const VolumeId& volume) {
   if (found->is_origin()) {
     return fail(Errc::conflict, volume.name + ": has snapshots, which would go with it; delete them first");
   }
-  if (!found->is_thin() && options_.clear) IMAGECACHE_CHECK(clear(*found));
+  if (!found->is_thin()) {
+    IMAGECACHE_TRY(const Device device, open(volume, Device::Use::write));
+    IMAGECACHE_CHECK(clear(device, device.size_bytes()));
+  }
   base::crash_point("delete.cleared");
   auto removed = group_.remove(volume.name);
   if (!removed) return std::unexpected(about(volume, "cannot delete", std::move(removed).error()));
   return {};
 }
 
-Result<void> LvmDriver::clear(const LogicalVolume& volume) {
-  IMAGECACHE_TRY(const Device device, open({volume.name}, Device::Use::write));
-  const std::uint64_t all = device.size_bytes();
-  IMAGECACHE_CHECK(device.zero(0, options_.clear_size_bytes == 0 ? all : std::min(all, options_.clear_size_bytes)));
+Result<void> LvmDriver::clear(const Device& device, std::uint64_t end_bytes) const {
+  if (!options_.clear) return {};
+  IMAGECACHE_CHECK(
+      device.zero(0, options_.clear_size_bytes == 0 ? end_bytes : std::min(end_bytes, options_.clear_size_bytes)));
   return device.sync();
 }
 
 Result<ConnectionInfo> LvmDriver::initialize_connection(const VolumeId& volume) {
+  // Whoever attaches must not see what was on the disk where the volume grew, nor have it zeroed under him later.
+  IMAGECACHE_TRY(const LogicalVolume found, find(volume));
+  if (zero_from(found)) IMAGECACHE_CHECK(extend_thick(found, found.size_bytes));
   // Activates it where it is not; whoever attaches needs that.
   IMAGECACHE_CHECK(open(volume, Device::Use::look));
   return ConnectionInfo{.driver_volume_type = "local", .data = {{"device_path", group_.device_path(volume.name)}}};

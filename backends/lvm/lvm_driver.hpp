@@ -59,7 +59,8 @@ class LvmDriver final : public Driver {
   Result<void> clone_thick(const CloneSpec& clone);
   /// Zeroes what came to a thick volume from `from` on, also if that was begun before and cut short.
   Result<void> extend_thick(const LogicalVolume& volume, std::uint64_t new_size_bytes);
-  Result<void> clear(const LogicalVolume& volume);
+  /// As volume_clear says, of a thick volume's [0, end_bytes).
+  Result<void> clear(const Device& device, std::uint64_t end_bytes) const;
 
   const Options options_;
   VolumeGroup group_;

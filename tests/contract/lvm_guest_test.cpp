@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "backends/lvm/device.hpp"
 #include "contract/random_image.hpp"
 #include "contract/rig.hpp"
 
@@ -48,6 +49,35 @@ class LvmTest : public testing::TestWithParam<const char*> {
     for (const VolumeId& volume : *driver().list_volumes()) names.push_back(volume.name);
     std::ranges::sort(names);
     return names;
+  }
+
+  /// A volume as LVM alone makes it: with what was on the disk.
+  static void make_plain(const VolumeId& volume, std::uint64_t size) {
+    run("lvcreate -q -y -Wn -Zn -L " + std::to_string(size) + "b -n " + volume.name + " " + group().name());
+  }
+  /// `size` bytes of the disk, those that the next volumes get, are ones.
+  static void fill_disk(std::uint64_t size) {
+    const VolumeId ones{"volume-ones"};
+    make_plain(ones, size);
+    fill(ones);
+    run("lvremove -q -f " + path(ones));
+  }
+  static void fill(const VolumeId& volume) {
+    const std::string device = "/dev/" + path(volume);
+    run("tr '\\0' '\\377' </dev/zero | head -c $(blockdev --getsize64 " + device + ") >" + device + " && sync");
+  }
+  /// All of [begin, end).
+  bool is_ones(const VolumeId& volume, std::uint64_t begin, std::uint64_t end) {
+    std::vector<std::byte> found(end - begin);
+    const auto got = rig_->read(volume, begin, found);
+    EXPECT_TRUE(got) << got.error().message;
+    return std::ranges::count(found, std::byte{0xff}) == std::ssize(found);
+  }
+  bool is_zeroes(const VolumeId& volume, std::uint64_t begin, std::uint64_t end) {
+    std::vector<std::byte> found(end - begin, std::byte{1});
+    const auto got = rig_->read(volume, begin, found);
+    EXPECT_TRUE(got) << got.error().message;
+    return std::ranges::count(found, std::byte{0}) == std::ssize(found);
   }
 
   std::unique_ptr<Rig> rig_;
@@ -145,8 +175,10 @@ TEST_P(LvmThin, ASourceThatIsNotAsItWasMadeIsToBeMadeAnew) {
 }
 
 TEST_P(LvmThick, TheGrownPartHoldsNothingOfWhatWasThere) {
-  make_image_volume(image_, 4 * mib);
-  run("lvremove -q -f " + path(base_));  // with its data left where it was
+  fill_disk(4 * mib);
+  make_plain(one_, 4 * mib);
+  ASSERT_TRUE(is_ones(one_, 0, 4 * mib)) << "the next volume is where the last one was";
+  run("lvremove -q -f " + path(one_));
   ASSERT_TRUE(driver().create_volume(one_, mib));
   ASSERT_TRUE(driver().extend_volume(one_, 4 * mib));
   EXPECT_TRUE(holds(one_, nullptr, 4 * mib));
@@ -155,8 +187,52 @@ TEST_P(LvmThick, TheGrownPartHoldsNothingOfWhatWasThere) {
 TEST_P(LvmThick, NothingOfADeletedVolumeIsLeftOnTheDisk) {
   make_image_volume(image_, 4 * mib);
   ASSERT_TRUE(driver().delete_volume(base_));
-  run("lvcreate -q -y -Wn -Zn -L 4m -n volume-1 " + group().name());
+  make_plain(one_, 4 * mib);
   EXPECT_TRUE(holds(one_, nullptr, 4 * mib));
+}
+
+TEST_P(LvmThick, NothingOfACloneThatFailsHalfWayIsLeftOnTheDisk) {
+  const RandomImage image({.virtual_size_bytes = 8 * mib, .dense = true});
+  make_image_volume(image, 8 * mib);
+  fill_disk(8 * mib);
+  // The second half of the source cannot be read.
+  run("set -- $(dmsetup table contract--thick-volume--base) && printf '0 8192 linear %s %s\\n8192 8192 error\\n' $4 $5 "
+      "| "
+      "dmsetup reload contract--thick-volume--base && dmsetup suspend --noudevsync contract--thick-volume--base && "
+      "dmsetup resume --noudevsync contract--thick-volume--base");
+  const auto cloned = clone(one_, 8 * mib);
+  ASSERT_FALSE(cloned);
+  EXPECT_EQ(cloned.error().code, Errc::internal) << cloned.error().message;
+  EXPECT_THAT(names(), testing::ElementsAre("volume-base"));
+  make_plain(one_, 8 * mib);
+  EXPECT_TRUE(is_zeroes(one_, 0, 4 * mib));
+  EXPECT_TRUE(is_ones(one_, 4 * mib, 8 * mib)) << "it is where the clone was, which got no further";
+}
+
+TEST_P(LvmThick, ZeroesAreNoLongerWrittenWhenTheyAreCalledOff) {
+  make_plain(one_, 4 * mib);
+  const auto device = backends::Device::open("/dev/" + path(one_), one_.name, backends::Device::Use::write);
+  ASSERT_TRUE(device && *device);
+  std::stop_source stop;
+  stop.request_stop();
+  const auto zeroed = (*device)->zero(0, 4 * mib, stop.get_token());
+  ASSERT_FALSE(zeroed);
+  EXPECT_EQ(zeroed.error().code, Errc::cancelled);
+}
+
+TEST_P(LvmThick, WhatACrashedExtendLeftIsZeroedBeforeAVolumeIsAttached) {
+  fill_disk(4 * mib);
+  make_plain(one_, 4 * mib);
+  run("lvchange -q --addtag cinder-image-cache.zero-from." + std::to_string(mib) + " " + path(one_));
+  const auto connection = driver().initialize_connection(one_);
+  ASSERT_TRUE(connection) << connection.error().message;
+  EXPECT_TRUE(is_ones(one_, 0, mib));
+  EXPECT_TRUE(is_zeroes(one_, mib, 4 * mib));
+  // What the guest writes from now on is not zeroed by an extend.
+  fill(one_);
+  ASSERT_TRUE(driver().extend_volume(one_, 5 * mib));
+  EXPECT_TRUE(is_ones(one_, 0, 4 * mib));
+  EXPECT_TRUE(is_zeroes(one_, 4 * mib, 5 * mib));
 }
 
 TEST_P(LvmThick, AVolumeWithSnapshotsIsNotDeletedAndGrowsAllTheSame) {
