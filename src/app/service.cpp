@@ -7,6 +7,7 @@
 #include "app/identities.hpp"
 #include "app/notifications.hpp"
 #include "app/room_options.hpp"
+#include "app/start_extension.hpp"
 #include "app/state_lock.hpp"
 #include "base/io_threads.hpp"
 #include "base/log.hpp"
@@ -116,7 +117,10 @@ Result<void> Service::Parts::start(const config::Config& config, const Inherited
   IMAGECACHE_TRY(auto backends, make_backends(config));
   volumes = std::make_unique<volume_cache::VolumeCache>(volume_options, *catalog, *images, std::move(backends), *pool,
                                                         clock, counters, *notifier);
-  IMAGECACHE_CHECK(volumes->recover());
+  {
+    const StartExtension extension;
+    IMAGECACHE_CHECK(volumes->recover());
+  }
 
   api.reset(new api::ApiContext{.volumes = *volumes,
                                 .images = images.get(),
