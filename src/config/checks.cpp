@@ -102,6 +102,24 @@ void Loader::check_image_cache() {
   }
 }
 
+void Loader::check_image_volumes() {
+  const auto& own = config_.section(own_section);
+  const auto low = own.find_int("image_volume_low_percent");
+  const auto high = own.find_int("image_volume_high_percent");
+  if (low && high && *low >= *high) {
+    complain(
+        own, own.is_set("image_volume_low_percent") ? "image_volume_low_percent" : "image_volume_high_percent",
+        fmt::format("image_volume_low_percent ({}) must be less than image_volume_high_percent ({})", *low, *high));
+  }
+  const auto from = own.find_int("image_volume_warm_from_hour");
+  const auto until = own.find_int("image_volume_warm_until_hour");
+  if (from && until && (*from == *until || (*from == 24 && *until == 0))) {
+    complain(own,
+             own.is_set("image_volume_warm_from_hour") ? "image_volume_warm_from_hour" : "image_volume_warm_until_hour",
+             fmt::format("from {} to {} is no time at all; write 0 and 24 for the whole day", *from, *until));
+  }
+}
+
 void Loader::check_templates() {
   const auto& shared = config_.section("DEFAULT");
   const auto text = shared.get_string("volume_name_template");

@@ -44,6 +44,7 @@ Result<Config> Loader::load(const LoadRequest& request) {
   check_addresses();
   check_tls();
   check_image_cache();
+  check_image_volumes();
   check_templates();
   check_origin();
   check_backends();

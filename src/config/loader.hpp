@@ -31,6 +31,7 @@ class Loader {
   void check_addresses();
   void check_tls();
   void check_image_cache();
+  void check_image_volumes();
   void check_templates();
   void check_origin();
   void check_backends();

@@ -172,6 +172,25 @@ TEST_F(Serve, TheLowMarkIsBelowTheHighOne) {
   EXPECT_EQ(problems_of("[image_cache_service]\nprune_high_percent = 90\nprune_low_percent = 80\n"), "");
 }
 
+TEST_F(Serve, SoItIsForImageVolumes) {
+  EXPECT_EQ(
+      problems_of("[image_cache_service]\nimage_volume_high_percent = 80\n"),
+      "cinder.conf:2: [image_cache_service] image_volume_high_percent = 80: image_volume_low_percent (90) must be "
+      "less than image_volume_high_percent (80)");
+  EXPECT_EQ(problems_of("[image_cache_service]\nimage_volume_high_percent = 80\nimage_volume_low_percent = 70\n"), "");
+}
+
+TEST_F(Serve, WarmingAheadHasItsHours) {
+  EXPECT_EQ(
+      problems_of("[image_cache_service]\nimage_volume_warm_until_hour = 0\n"),
+      "cinder.conf:2: [image_cache_service] image_volume_warm_until_hour = 0: from 0 to 0 is no time at all; write "
+      "0 and 24 for the whole day");
+  EXPECT_NE(problems_of("[image_cache_service]\nimage_volume_warm_from_hour = 24\nimage_volume_warm_until_hour = 0\n"),
+            "");
+  EXPECT_EQ(problems_of("[image_cache_service]\nimage_volume_warm_from_hour = 22\nimage_volume_warm_until_hour = 6\n"),
+            "");
+}
+
 TEST_F(Serve, TheCentralDatabaseOfGlanceIsLeftAlone) {
   EXPECT_THAT(
       warnings(origin_ + "[DEFAULT]\nimage_cache_driver = Centralized_DB\n"),
