@@ -10,8 +10,7 @@ void VolumeCache::start(const base::Executor& executor) {
   impl.group.spawn(executor, impl.repeat(&Impl::upkeep, impl.options.upkeep_interval));
   if (impl.options.poll_interval.count() > 0)
     impl.group.spawn(executor, impl.repeat(&Impl::poll, impl.options.poll_interval));
-  if (!impl.options.warm_images.empty() || !impl.options.warm_marks.empty())
-    impl.group.spawn(executor, impl.repeat(&Impl::warm_ahead, impl.options.warm_interval));
+  if (impl.warms_ahead()) impl.group.spawn(executor, impl.repeat(&Impl::warm_ahead, impl.options.warm_interval));
 }
 
 Task<bool> VolumeCache::Impl::pause(std::chrono::milliseconds time) {

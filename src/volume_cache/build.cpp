@@ -35,6 +35,7 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
     bool started = false;
     {
       const std::lock_guard lock(mutex);
+      if (wanted.ahead && stopping) co_return fail(Errc::unavailable, "the service is stopping");
       ready = index.use(backend_name, key);
       if (ready && clones_limit != 0 && index.living_clones(ready) > clones_limit) {
         index.release(ready, nullptr);
@@ -85,6 +86,7 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
     std::optional<Result<BasePtr>> result;
     std::string refusal;
     bool used_up = false;
+    bool was_ahead = false;
     bool in_time = true;
     const std::stop_callback wake(stop, [build] { build->changed.notify(); });
     for (;;) {
@@ -93,6 +95,7 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
         const std::lock_guard lock(mutex);
         result = build->result;
         refusal = build->refusal;
+        was_ahead = build->refused_ahead;
         if (!result && (!in_time || stop.stop_requested())) --build->waiters;
         used_up = result && *result && **result && build->uses == 0;
         if (result && *result && **result && !used_up) --build->uses;
@@ -105,7 +108,7 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
     if (!result)
       co_return fail(Errc::timeout, fmt::format("image {}: its image-volume on {} was not ready in time",
                                                 wanted.image.id, backend_name));
-    if (used_up) continue;
+    if (used_up || (was_ahead && !wanted.ahead)) continue;
     if (*result && !**result)
       co_return Source{.image_volume = nullptr, .outcome = Outcome::uncached, .refusal = std::move(refusal)};
     if (*result)
@@ -170,6 +173,8 @@ Task<Result<BasePtr>> VolumeCache::Impl::build_image_volume(BuildPtr build) {
     if (Result<void> gone = co_await evict(std::move(former), "it is made anew"); !gone) {
       base::log::warning(room_name, &build->context, "image {} is not kept on {} now: {}", build->image.id, place.name,
                          gone.error().message);
+      const std::lock_guard lock(mutex);
+      build->refusal = gone.error().message;
       co_return BasePtr();
     }
   }
@@ -261,7 +266,11 @@ Task<Result<void>> VolumeCache::Impl::write_image_volume(BuildPtr build, BasePtr
       base::crash_point("build.sealed");
       co_return done;
     }
-    if (done.error().code != Errc::no_space || !may_make_room || !may_evict_for(*build)) co_return done;
+    if (done.error().code != Errc::no_space || !may_make_room) co_return done;
+    if (!may_evict_for(*build)) {
+      give_up_ahead(*build);
+      co_return done;
+    }
     // The storage is full. As many of the least recently used go as hold what this one may need.
     std::uint64_t freed_bytes = 0;
     std::vector<BasePtr> victims = index.take_oldest(

@@ -163,7 +163,7 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr crea
     row.content_key = begun.image->content_key();
     row.image_metadata = image_metadata(*begun.image);
     if (volume_type.empty() && request.backend.empty()) {
-      IMAGECACHE_CO_TRY(volume_type, co_await type_of_image(*begun.image));
+      IMAGECACHE_CO_TRY(volume_type, co_await type_of_image(*begun.image, creation->context));
     }
   }
   if (!request.source_volid.empty()) IMAGECACHE_CO_CHECK(co_await take_over(request, row));
@@ -200,14 +200,23 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr crea
   co_return fail(Errc::conflict, fmt::format("Volume {} is changed by somebody else, try again later.", row.id));
 }
 
-/// Where the caller names no type the image may (cinder_img_volume_type); one that there is not is passed over, as
-/// Cinder does.
-Task<Result<std::string>> VolumeCache::Impl::type_of_image(const origin::ImageInfo& image) {
+/// Where the caller names no type the image may (cinder_img_volume_type); one that there is not, or that is not the
+/// caller's to use, is passed over, as Cinder does.
+Task<Result<std::string>> VolumeCache::Impl::type_of_image(const origin::ImageInfo& image,
+                                                           const base::RequestContext& context) {
   const auto named = image.properties.find("cinder_img_volume_type");
   if (named == image.properties.end() || named->second.empty()) co_return std::string();
-  auto look = [name = named->second](Catalog& from) { return from.find_volume_type(name); };
-  IMAGECACHE_CO_TRY(const std::optional<catalog::VolumeType> type, co_await in_catalog(std::move(look)));
-  co_return type && type->is_public ? type->name : std::string();
+  auto look = [name = named->second, &context](Catalog& from) -> Result<std::string> {
+    IMAGECACHE_TRY(const std::optional<catalog::VolumeType> type, from.find_volume_type(name));
+    if (!type) return std::string();
+    bool may_use = type->is_public || context.is_admin;
+    if (!may_use) {
+      IMAGECACHE_TRY(const auto projects, from.projects_of_type(type->id));
+      may_use = std::ranges::find(projects, context.project_id) != projects.end();
+    }
+    return may_use ? type->name : std::string();
+  };
+  co_return co_await in_catalog(std::move(look));
 }
 
 Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::settle_known(CreationPtr creation, Begun wanted,

@@ -51,13 +51,20 @@ bool VolumeCache::Impl::may_evict_for(const Build& build) const {
   return !build.ahead;
 }
 
+void VolumeCache::Impl::give_up_ahead(Build& build) {
+  const std::lock_guard lock(mutex);
+  build.refused_ahead = true;
+}
+
 Task<Result<bool>> VolumeCache::Impl::reserve(BuildPtr build, BasePtr image_volume) {
   const BackendOptions& place = build->backend->options();
-  const Limits limits{.max_count = place.image_volume_cache_max_count,
-                      .max_size_gb = place.image_volume_cache_max_size_gb};
+  const bool may_evict = may_evict_for(*build);
+  // Ahead no further than to the high mark: else the marks would put it out again, or for it what others use.
+  const Limits limits = limits_of(place, may_evict ? 100 : options.high_percent);
   const std::unique_ptr<std::vector<BasePtr>> victims =
-      index.reserve(place.name, image_volume->size_gb, limits, may_evict_for(*build));
+      index.reserve(place.name, image_volume->size_gb, limits, may_evict);
   if (!victims) {
+    if (!may_evict) give_up_ahead(*build);
     co_await refuse(build, image_volume, "limit",
                     "it does not fit image_volume_cache_max_size_gb or image_volume_cache_max_count");
     co_return false;
@@ -75,6 +82,7 @@ Task<Result<bool>> VolumeCache::Impl::reserve(BuildPtr build, BasePtr image_volu
 Task<Result<bool>> VolumeCache::Impl::write_rows(BuildPtr build, BasePtr image_volume) {
   const Volume row = image_volume_row(*build, *image_volume, options);
   std::string refusal;
+  bool may_evict = true;
   for (int attempt = 0; attempt < quota_attempts; ++attempt) {
     std::map<std::string, catalog::QuotaUsage> quota;
     auto insert = [this, &build, &image_volume, &row, &quota](Catalog& to) -> Result<void> {
@@ -106,7 +114,8 @@ Task<Result<bool>> VolumeCache::Impl::write_rows(BuildPtr build, BasePtr image_v
     }
     if (inserted.error().code != Errc::quota_exceeded) co_return std::unexpected(std::move(inserted).error());
     refusal = inserted.error().message;
-    if (!may_evict_for(*build)) break;
+    may_evict = may_evict_for(*build);
+    if (!may_evict) break;
     std::optional<std::vector<BasePtr>> victims = victims_for_quota(row, quota);
     if (!victims) break;
     if (Result<void> gone = co_await evict_all(std::move(*victims), "the internal tenant's quota is needed"); !gone) {
@@ -114,7 +123,8 @@ Task<Result<bool>> VolumeCache::Impl::write_rows(BuildPtr build, BasePtr image_v
       break;
     }
   }
-  if (may_evict_for(*build)) ++counters.image_volume_quota_refusals;
+  if (may_evict) ++counters.image_volume_quota_refusals;
+  if (!may_evict) give_up_ahead(*build);
   co_await refuse(
       build, image_volume, "quota",
       fmt::format("the quota of the internal tenant {} refuses it: {}", options.internal_project_id, refusal));
@@ -125,7 +135,7 @@ Task<void> VolumeCache::Impl::refuse(BuildPtr build, BasePtr image_volume, std::
   {
     const std::lock_guard lock(mutex);
     build->refusal = reason;
-    if (build->ahead) co_return;
+    if (build->ahead || build->refused_ahead) co_return;
   }
   base::log::warning(room_name, &build->context, "image {} of {} GiB is not kept on {}: {}", build->image.id,
                      image_volume->size_gb, image_volume->backend, reason);

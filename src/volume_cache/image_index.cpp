@@ -126,10 +126,7 @@ std::unique_ptr<std::vector<BasePtr>> ImageIndex::reserve(const std::string& bac
   PerBackend& backend = backends_[backend_name];
   std::uint64_t count = backend.count - backend.evicting_count + 1;
   std::uint64_t size = backend.size_gb - backend.evicting_size_gb + size_gb;
-  const auto fits = [&] {
-    return (limits.max_count == 0 || count <= limits.max_count) &&
-           (limits.max_size_gb == 0 || size <= limits.max_size_gb);
-  };
+  const auto fits = [&] { return limits.hold(count, size); };
   auto victims = std::make_unique<std::vector<BasePtr>>();
   for (auto next = backend.by_use.begin(); may_evict && !fits() && next != backend.by_use.end(); ++next) {
     victims->push_back(*next);
@@ -181,9 +178,7 @@ std::vector<BasePtr> ImageIndex::take_idle(const std::string& backend_name,
   PerBackend& backend = backends_[backend_name];
   std::vector<BasePtr> victims;
   for (const BasePtr& candidate : backend.by_use) {
-    if (candidate->users != 0) continue;
-    if (!wanted(*candidate)) break;
-    victims.push_back(candidate);
+    if (candidate->users == 0 && wanted(*candidate)) victims.push_back(candidate);
   }
   for (const BasePtr& victim : victims) start_evicting(backend, victim);
   return victims;
@@ -204,6 +199,13 @@ ImageIndex::Taken ImageIndex::taken(const std::string& backend_name) const {
   if (backend == backends_.end()) return {};
   return {.count = backend->second.count - backend->second.evicting_count,
           .size_gb = backend->second.size_gb - backend->second.evicting_size_gb};
+}
+
+bool ImageIndex::mark_idle(const BasePtr& image_volume) {
+  const std::lock_guard lock(mutex_);
+  if (image_volume->state != Base::State::ready || image_volume->pinned || image_volume->users != 0) return false;
+  start_evicting(backends_[image_volume->backend], image_volume);
+  return true;
 }
 
 bool ImageIndex::mark_evicting(const BasePtr& image_volume) {

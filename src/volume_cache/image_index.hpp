@@ -57,6 +57,12 @@ using BasePtr = std::shared_ptr<Base>;
 struct Limits {
   std::uint64_t max_count = 0;    ///< 0: no limit
   std::uint64_t max_size_gb = 0;  ///< 0: no limit
+  unsigned percent = 100;         ///< of both is what may be taken
+
+  bool hold(std::uint64_t count, std::uint64_t size_gb) const {
+    return (max_count == 0 || count * 100 <= max_count * percent) &&
+           (max_size_gb == 0 || size_gb * 100 <= max_size_gb * percent);
+  }
 };
 
 class ImageIndex {
@@ -104,7 +110,8 @@ class ImageIndex {
   std::vector<BasePtr> take_oldest(const std::string& backend, const std::function<bool(const Base&)>& enough,
                                    bool idle_only = false);
 
-  /// Marks as evicting those that nobody is cloning from, the least recently used first, as long as `wanted` says so.
+  /// Marks as evicting those that are not pinned, that nobody is cloning from and that `wanted` is true of; it is asked
+  /// of the least recently used first.
   std::vector<BasePtr> take_idle(const std::string& backend, const std::function<bool(const Base&)>& wanted);
   /// Those that can be cloned.
   std::vector<BasePtr> ready() const;
@@ -114,6 +121,8 @@ class ImageIndex {
   /// By what is there or is being built, without what is about to go.
   Taken taken(const std::string& backend) const;
 
+  /// Marks it as evicting if it can be cloned, is not pinned and nobody is cloning from it; else false.
+  bool mark_idle(const BasePtr& image_volume);
   /// False if it is being evicted already, or gone.
   bool mark_evicting(const BasePtr& image_volume);
   void mark_stuck(const BasePtr& image_volume);

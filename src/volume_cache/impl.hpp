@@ -60,6 +60,7 @@ struct Build {
   // Protected by Impl::mutex.
   unsigned waiters = 0;
   bool ahead = false;                   ///< nobody has asked for it yet: it evicts nothing
+  bool refused_ahead = false;           ///< there was no room without an eviction: says nothing to who may evict
   std::uint64_t refused_gb = 0;         ///< it fits no volume of up to that size
   std::uint64_t largest_wanted_gb = 0;  ///< of the volumes that wait: no use in building more than fits any
   /// A null BasePtr: this image is not kept on this backend now, as `refusal` says. Else each of the first `uses` who
@@ -69,6 +70,23 @@ struct Build {
   std::string refusal;
 };
 using BuildPtr = std::shared_ptr<Build>;
+
+/// An image that is to be kept warm, on one backend.
+struct Warm {
+  std::string image_volume_id{};  ///< that it was found to have last
+  // Of the last time that it could not be had; empty and zero once it could.
+  std::string problem{};
+  std::string updated_at{};  ///< of the image that failed
+  unsigned failures = 0;     ///< builds one after the other
+  base::WallTime retry_at{};
+};
+
+/// `percent` of what the section allows.
+inline Limits limits_of(const BackendOptions& place, unsigned percent) {
+  return {.max_count = place.image_volume_cache_max_count,
+          .max_size_gb = place.image_volume_cache_max_size_gb,
+          .percent = percent};
+}
 
 /// One create() in flight. Shared by its Task and those who wait for it.
 struct Creation {
@@ -139,7 +157,7 @@ struct VolumeCache::Impl {
   Task<void> drive(CreationPtr creation);
   Task<Result<Begun>> begin(CreationPtr creation);
   /// Empty: the image names none.
-  Task<Result<std::string>> type_of_image(const origin::ImageInfo& image);
+  Task<Result<std::string>> type_of_image(const origin::ImageInfo& image, const base::RequestContext& context);
   Task<Result<Begun>> settle_known(CreationPtr creation, Begun wanted, bool& start_anew);
   Task<Result<Created>> finish(CreationPtr creation, Begun begun);
   Task<Result<Made>> make(CreationPtr creation, const Begun& begun);
@@ -194,8 +212,9 @@ struct VolumeCache::Impl {
   /// The image is not kept: said in the log, in the report, and to those who wait. `kind` as in catalog::Refusal.
   /// Of a build that is ahead of any request only to those.
   Task<void> refuse(BuildPtr build, BasePtr image_volume, std::string kind, std::string reason);
-  /// Not for what nobody has asked for yet.
+  /// Not for what nobody has asked for yet; who is told so and gives up says so by refused_ahead.
   bool may_evict_for(const Build& build) const;
+  void give_up_ahead(Build& build);
   /// Waits for its clones in flight, then deletes it. Already gone is a success; several at once is fine.
   Task<Result<void>> evict(BasePtr image_volume, std::string why);
   Task<Result<void>> evict_marked(BasePtr image_volume, std::string why);
@@ -242,7 +261,10 @@ struct VolumeCache::Impl {
   Task<void> warm_ahead();
   Task<Result<std::vector<std::string>>> images_to_warm(const base::RequestContext& context);
   Task<void> warm_image(std::string image_id, base::RequestContext context);
-  Task<bool> has_room(const Backend& of, std::uint64_t size_gb);
+  /// Why there is none for an image that may take so much; empty: there is, within the high mark, the quota and the
+  /// storage.
+  Task<std::string> lack_of_room(Backend& of, std::uint64_t bytes);
+  bool warms_ahead() const { return !options.warm_images.empty() || !options.warm_marks.empty(); }
 
   // notify.cpp
 
@@ -303,8 +325,10 @@ struct VolumeCache::Impl {
   std::list<std::string> job_order;            // oldest first: old ones are forgotten
   std::vector<Stray> strays;
   std::uint64_t scratch_reserved_bytes = 0;
-  std::set<std::string> missing_images;                       // at the last poll
-  std::set<std::pair<std::string, std::string>> warm_failed;  // image and backend: said once
+  std::set<std::string> missing_images;                      // at the last poll
+  bool poll_is_doubted = false;                              // said once
+  std::map<std::pair<std::string, std::string>, Warm> warm;  // by image and backend
+  bool warm_round_ended = false;                             // what is to be kept warm is known
   bool flush_planned = false;
   bool stopping = false;
   base::WallTime fences_dropped_at{};

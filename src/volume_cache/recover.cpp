@@ -72,11 +72,23 @@ Result<void> VolumeCache::Impl::recover() {
   by_use.reserve(rows.size());
   for (const catalog::ImageVolume& row : rows) by_use.push_back(&row);
   std::ranges::sort(by_use, {}, [](const auto* row) { return row->last_used; });
+  std::size_t found_by_another_key = 0;
   for (const catalog::ImageVolume* row : by_use) {
     IMAGECACHE_TRY(const std::optional<Volume> volume, catalog.find_volume(row->volume_id));
+    const std::string now_by = options.stale_by_updated_at ? row->image_id + "@" + row->image_updated_at
+                               : volume                    ? volume->content_key
+                                                           : "";
+    if (!row->content_key.starts_with(now_by)) ++found_by_another_key;
     const auto there = names.find(row->backend);
     settle_image_volume(*row, volume ? &*volume : nullptr, there == names.end() ? nullptr : &there->second);
   }
+
+  if (found_by_another_key != 0)
+    base::log::warning(
+        room_name, nullptr,
+        "{} image-volumes were made under another image_volume_staleness: nobody finds them, and the poll "
+        "takes those that are not pinned; set it back to keep them",
+        found_by_another_key);
 
   IMAGECACHE_TRY(const std::vector<Volume> unfinished, catalog.unfinished_volumes());
   for (const Volume& volume : unfinished) {

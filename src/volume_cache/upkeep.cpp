@@ -15,23 +15,26 @@ enum class Verdict { holds, changed, gone, unknown };
 
 Task<void> VolumeCache::Impl::upkeep() {
   const base::WallTime unused_since = clock.now() - options.ttl;
+  std::set<std::string> wanted_warm;
+  bool knows_wanted_warm = false;
+  {
+    const std::lock_guard lock(mutex);
+    knows_wanted_warm = warm_round_ended || !warms_ahead();
+    for (const auto& [of, state] : warm) wanted_warm.insert(state.image_volume_id);
+  }
   for (const auto& of : backends) {
     const BackendOptions& place = of->options();
-    if (options.ttl.count() > 0) {
-      const auto old = index.take_idle(place.name, [&](const Base& one) { return one.last_used < unused_since; });
+    if (options.ttl.count() > 0 && knows_wanted_warm) {
+      const auto old = index.take_idle(place.name, [&](const Base& one) {
+        return one.last_used < unused_since && !wanted_warm.contains(one.volume_id);
+      });
       counters.image_volumes_expired += old.size();
       // What cannot be evicted says so in the log and in its row, and is tried again when it is wanted.
       static_cast<void>(
           co_await evict_all(old, fmt::format("nobody has used it for {} s (image_volume_ttl)", options.ttl.count())));
     }
     ImageIndex::Taken taken = index.taken(place.name);
-    const auto above = [&](unsigned percent) {
-      const auto is_above = [percent](std::uint64_t part, std::uint64_t whole) {
-        return whole != 0 && part * 100 > whole * percent;
-      };
-      return is_above(taken.count, place.image_volume_cache_max_count) ||
-             is_above(taken.size_gb, place.image_volume_cache_max_size_gb);
-    };
+    const auto above = [&](unsigned percent) { return !limits_of(place, percent).hold(taken.count, taken.size_gb); };
     if (!above(options.high_percent)) continue;
     const auto victims = index.take_idle(place.name, [&](const Base& one) {
       if (!above(options.low_percent)) return false;
@@ -58,12 +61,18 @@ Task<void> VolumeCache::Impl::poll() {
 
   std::map<std::string, Result<origin::ImageInfo>> asked;
   std::set<std::string> missing;
+  struct Candidate {
+    BasePtr image_volume;
+    bool by_absence = false;  // only since an image is not found
+    std::string why;
+  };
+  std::vector<Candidate> candidates;
   for (const BasePtr& image_volume : index.ready()) {
     // Built since the uses were read: the next round's.
     const auto of = images_of.find(image_volume->volume_id);
     if (of == images_of.end()) continue;
     bool stays = false;
-    bool changed = false;
+    Candidate candidate{.image_volume = image_volume, .why = "its image is gone from the origin"};
     // All of them, so that it is known of each whether it was ever seen.
     for (const auto& [image_id, was_seen] : of->second) {
       if (!check_open()) co_return;
@@ -77,6 +86,7 @@ Task<void> VolumeCache::Impl::poll() {
       } else if (info.error().code == Errc::not_found && was_seen) {
         missing.insert(image_id);
         if (missing_images.contains(image_id)) verdict = Verdict::gone;
+        candidate.by_absence = true;
       }
       if (verdict == Verdict::holds && !was_seen) {
         auto write = [id = image_volume->volume_id, image_id, now = clock.now()](Catalog& to) {
@@ -85,14 +95,34 @@ Task<void> VolumeCache::Impl::poll() {
         static_cast<void>(co_await in_catalog(std::move(write)));  // else the next round does
       }
       stays = stays || verdict == Verdict::holds || verdict == Verdict::unknown;
-      changed = changed || verdict == Verdict::changed;
+      if (verdict == Verdict::changed) {
+        const bool of_other_mode = image_volume_key(*info, !options.stale_by_updated_at) == image_volume->content_key;
+        candidate.why = of_other_mode ? "image_volume_staleness was changed, and nobody finds it any more"
+                                      : "its image has other bytes at the origin";
+      }
     }
-    if (stays) continue;
-    ++counters.image_volumes_orphaned;
-    static_cast<void>(co_await evict(
-        image_volume, changed ? "its image has other bytes at the origin" : "its image is gone from the origin"));
+    if (!stays) candidates.push_back(std::move(candidate));
   }
-  missing_images = std::move(missing);
+
+  // Images are deleted one by one. Where more are missing than are there, it is the account or the origin.
+  std::size_t found = 0;
+  for (const auto& [image_id, info] : asked) found += info ? 1U : 0U;
+  const bool is_believed = missing.size() <= found;
+  if (!is_believed && !poll_is_doubted)
+    base::log::warning(room_name, nullptr,
+                       "the origin says that {} images of image-volumes are not there, and knows {}: no image-volume "
+                       "goes for that. If they are not deleted, see that [service_user] may see all images",
+                       missing.size(), found);
+  poll_is_doubted = !is_believed;
+  missing_images = is_believed ? std::move(missing) : std::set<std::string>();
+  for (const Candidate& one : candidates) {
+    if (one.by_absence && !is_believed) continue;
+    if (!check_open()) co_return;
+    // One that is pinned stays; one that is being cloned is looked at again in the next round.
+    if (!index.mark_idle(one.image_volume)) continue;
+    ++counters.image_volumes_orphaned;
+    static_cast<void>(co_await evict(one.image_volume, one.why));
+  }
 }
 
 base::Task<void> VolumeCache::upkeep() {

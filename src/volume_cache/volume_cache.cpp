@@ -142,10 +142,15 @@ base::Task<Result<ModelUpdate>> VolumeCache::model_update(catalog::Volume volume
 }
 
 base::Task<void> VolumeCache::stop(base::Deadline deadline) {
+  std::vector<std::stop_source> unasked;  // nobody waits for them
   {
     const std::lock_guard lock(impl_->mutex);
     impl_->stopping = true;
+    for (const auto& [key, build] : impl_->builds) {
+      if (build->ahead) unasked.push_back(build->stop);
+    }
   }
+  for (std::stop_source& build : unasked) build.request_stop();
   impl_->stop_signal.notify();
   if (!co_await impl_->group.join(deadline)) {
     std::vector<std::stop_source> sources;

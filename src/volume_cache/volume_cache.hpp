@@ -146,14 +146,17 @@ class VolumeCache {
   /// warm_ahead(), each again and again. Ends with stop().
   void start(const base::Executor& executor);
   /// One round: image-volumes that nobody has used for the ttl go, and where a backend is above the high mark the least
-  /// recently used, down to the low one. Never one that is pinned or being cloned.
+  /// recently used, down to the low one. Never one that is pinned or being cloned. The ttl spares what is to be kept
+  /// warm, and waits until a round of warm_ahead() has said what that is.
   base::Task<void> upkeep();
   /// One round: the origin is asked, on the service's own account, for the images of each image-volume. It goes when
   /// each of them is gone or has other bytes. Gone is an image that this account has seen before and that is not found
-  /// twice in a row: an account that may not see it proves nothing.
+  /// twice in a row: an account that may not see it proves nothing. Nor does a round in which more images are missing
+  /// than are there. Never one that is pinned or being cloned.
   base::Task<void> poll();
   /// One round: image-volumes are built of those images to be kept warm that have none, one after the other, on every
-  /// backend that keeps any. Nothing is evicted for it: it takes what room there is.
+  /// backend that keeps any. Nothing is evicted for it: it takes what room there is, up to the high mark. A build that
+  /// failed is tried again after ever longer, at most a day, or once its image has changed.
   base::Task<void> warm_ahead();
 
   /// Checks the request, asks the origin, writes the row `creating`: what must be known before a 202. Errors are those

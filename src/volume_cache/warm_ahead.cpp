@@ -12,6 +12,10 @@ namespace imagecache::volume_cache {
 
 namespace {
 
+// A build that failed is tried again after two intervals, then four, eight …
+constexpr unsigned most_doublings = 20;
+constexpr std::chrono::hours longest_wait{24};
+
 bool is_between(unsigned hour, unsigned from, unsigned until) {
   return from <= until ? hour >= from && hour < until : hour >= from || hour < until;
 }
@@ -30,24 +34,31 @@ Task<Result<std::vector<std::string>>> VolumeCache::Impl::images_to_warm(const b
   co_return wanted;
 }
 
-Task<bool> VolumeCache::Impl::has_room(const Backend& of, std::uint64_t size_gb) {
+Task<std::string> VolumeCache::Impl::lack_of_room(Backend& of, std::uint64_t bytes) {
   const BackendOptions& place = of.options();
+  const std::uint64_t size_gb = std::max<std::uint64_t>(base::to_gib_ceil(bytes), 1);
   const ImageIndex::Taken taken = index.taken(place.name);
-  const std::uint64_t max_count = place.image_volume_cache_max_count,
-                      max_size_gb = place.image_volume_cache_max_size_gb;
-  if (max_count != 0 && taken.count + 1 > max_count) co_return false;
-  if (max_size_gb != 0 && taken.size_gb + size_gb > max_size_gb) co_return false;
+  if (!limits_of(place, options.high_percent).hold(taken.count + 1, taken.size_gb + size_gb))
+    co_return "there is no room left in the backend's limits (image_volume_high_percent of them)";
   auto ask = [project = options.internal_project_id](Catalog& from) { return from.quota(project); };
   const auto quota = co_await in_catalog(std::move(ask));
-  if (!quota) co_return false;
+  if (!quota) co_return quota.error().message;
   const auto fits = [&](const std::string& resource, std::uint64_t more) {
     const auto found = quota->find(resource);
     return found == quota->end() || found->second.limit < 0 ||
            found->second.in_use + found->second.reserved + more <= static_cast<std::uint64_t>(found->second.limit);
   };
   const std::string& type = place.volume_backend_name;
-  co_return fits("volumes", 1) && fits("gigabytes", size_gb) && fits("volumes_" + type, 1) &&
-      fits("gigabytes_" + type, size_gb);
+  if (!fits("volumes", 1) || !fits("gigabytes", size_gb) || !fits("volumes_" + type, 1) ||
+      !fits("gigabytes_" + type, size_gb))
+    co_return "there is no room left in the internal tenant's quota";
+  const Result<VolumeStats> stats = co_await of.get_volume_stats();
+  if (!stats) co_return stats.error().message;
+  // A backend that cannot say how large it is says nothing of what is free.
+  if (stats->total_bytes != 0 && stats->free_bytes < bytes)
+    co_return fmt::format("the backend has {} free, and it may take {}", base::format_bytes(stats->free_bytes),
+                          base::format_bytes(bytes));
+  co_return "";
 }
 
 Task<void> VolumeCache::Impl::warm_image(std::string image_id, base::RequestContext context) {
@@ -65,6 +76,8 @@ Task<void> VolumeCache::Impl::warm_image(std::string image_id, base::RequestCont
     if (!keeps_image_volumes(*of)) continue;
     const std::string& name = of->options().name;
     std::string problem = obstacle;
+    std::string there;
+    bool failed = false;
     if (problem.empty()) {
       const origin::ImageInfo& image = admitted->info;
       const std::string key = key_of(image);
@@ -72,35 +85,48 @@ Task<void> VolumeCache::Impl::warm_image(std::string image_id, base::RequestCont
         const std::lock_guard lock(mutex);
         if (builds.contains({name, key})) continue;
       }
-      if (const BasePtr there = index.find(name, key); there && index.state(there) == Base::State::ready) {
-        const std::lock_guard lock(mutex);
-        warm_failed.erase({image_id, name});
-        continue;
-      }
-      // Before its bytes are fetched; the build looks again once it knows the disk's real size.
-      const std::uint64_t bytes = image.virtual_size_bytes.value_or(image.size_bytes.value_or(0));
-      if (co_await has_room(*of, std::max<std::uint64_t>(base::to_gib_ceil(bytes), 1))) {
-        const Wanted wanted{.image = image,
-                            .backend = of.get(),
-                            .size_gb = std::numeric_limits<std::uint64_t>::max(),
-                            .context = context,
-                            .ahead = true};
-        Result<Source> source = co_await take_source(wanted, {}, create_deadline(), nullptr);
-        if (source && source->image_volume) index.release(source->image_volume, nullptr);
-        if (source && source->image_volume) ++counters.image_volumes_warmed;
-        if (!source) problem = source.error().message;
-        if (source && !source->image_volume) problem = source->refusal;
+      const BasePtr known = index.find(name, key);
+      if (known && index.state(known) == Base::State::ready) {
+        there = known->volume_id;
       } else {
-        problem = "there is no room left in the backend's limits or the internal tenant's quota";
+        {
+          const std::lock_guard lock(mutex);
+          const Warm& last = warm[{image_id, name}];
+          if (last.failures != 0 && last.updated_at == image.updated_at && clock.now() < last.retry_at) continue;
+        }
+        // Before its bytes are fetched; the build looks again once it knows the disk's real size.
+        const std::uint64_t bytes = image.virtual_size_bytes.value_or(image.size_bytes.value_or(0));
+        problem = co_await lack_of_room(*of, bytes);
+        if (problem.empty()) {
+          Wanted wanted{.image = image,
+                        .backend = of.get(),
+                        .size_gb = std::numeric_limits<std::uint64_t>::max(),
+                        .context = context,
+                        .ahead = true};
+          const Result<Source> source = co_await take_source(std::move(wanted), {}, create_deadline(), nullptr);
+          failed = !source || !source->image_volume;
+          if (failed) {
+            problem = source ? source->refusal : source.error().message;
+          } else {
+            ++counters.image_volumes_warmed;
+            there = source->image_volume->volume_id;
+            index.release(source->image_volume, nullptr);
+          }
+        }
       }
     }
     bool is_new = false;
     {
       const std::lock_guard lock(mutex);
-      if (problem.empty()) {
-        warm_failed.erase({image_id, name});
-      } else {
-        is_new = warm_failed.insert({image_id, name}).second;
+      Warm& state = warm[{image_id, name}];
+      is_new = !problem.empty() && state.problem.empty();
+      if (!there.empty()) state = {.image_volume_id = there};
+      state.problem = problem;
+      if (failed) {
+        if (state.updated_at != admitted->info.updated_at) state.failures = 0;
+        state.updated_at = admitted->info.updated_at;
+        const auto wait = options.warm_interval * (std::int64_t{2} << std::min(state.failures++, most_doublings));
+        state.retry_at = clock.now() + std::min<std::chrono::milliseconds>(wait, longest_wait);
       }
     }
     if (is_new)
@@ -119,10 +145,16 @@ Task<void> VolumeCache::Impl::warm_ahead() {
                        wanted.error().message);
     co_return;
   }
+  {
+    const std::lock_guard lock(mutex);
+    std::erase_if(warm, [&](const auto& one) { return std::ranges::find(*wanted, one.first.first) == wanted->end(); });
+  }
   for (const std::string& image_id : *wanted) {
     if (!check_open()) co_return;
     co_await warm_image(image_id, *context);
   }
+  const std::lock_guard lock(mutex);
+  warm_round_ended = true;
 }
 
 base::Task<void> VolumeCache::warm_ahead() {

@@ -223,6 +223,39 @@ TEST_F(Scheduling, AnImageMayNameTheType) {
   EXPECT_EQ(create(wish(info.id))->volume.volume_type, "fast-pool");
 }
 
+TEST_F(Scheduling, AnImageMayNameAPrivateTypeToWhoMayUseIt) {
+  start();
+  const auto gold = type("gold", {{"volume_backend_name", "fast-pool"}});
+  auto made_private = gold;
+  made_private.is_public = false;
+  ASSERT_TRUE(catalog_->update_volume_type(made_private));
+  auto info = origin_.add(content('a'));
+  info.properties["cinder_img_volume_type"] = "gold";
+  origin_.put(info, content('a'));
+  EXPECT_EQ(create(wish(info.id))->volume.volume_type, "fast-pool");
+  ASSERT_TRUE(catalog_->add_type_access(gold.id, user_project));
+  const auto made = create(wish(info.id));
+  EXPECT_EQ(made->volume.volume_type, "gold");
+  ASSERT_TRUE(run(volumes_->cancel(made->volume.id)));
+  ASSERT_TRUE(catalog_->set_type_encryption(gold.id, {{"provider", "luks"}}));
+  EXPECT_EQ(create(wish(info.id)).error().code, Errc::unsupported) << "not in plain text of another type";
+}
+
+TEST_F(Scheduling, NothingBecomesEncryptedByARetypeOrACopy) {
+  start();
+  const auto id = made(content('a'));
+  auto secret = type("secret", {{"volume_backend_name", "fast-pool"}});
+  ASSERT_TRUE(catalog_->set_type_encryption(secret.id, {{"provider", "luks"}}));
+  secret.encryption = {{"provider", "luks"}};
+  EXPECT_EQ(run(volumes_->retype(id, secret)).error().code, Errc::unsupported);
+  CreateRequest copy;
+  copy.volume_id = base::new_uuid();
+  copy.source_volid = id;
+  copy.volume_type = "secret";
+  copy.size_gb = 1;
+  EXPECT_EQ(create(copy).error().code, Errc::unsupported);
+}
+
 TEST_F(Scheduling, ARetypeStaysOnTheBackend) {
   backend_options_["slow"].storage_protocols = {"nfs"};
   start();

@@ -1,5 +1,7 @@
 // What is done without anybody asking: image-volumes that are unused, too many, or of images that are no more; images
 // that are kept warm.
+#include <gmock/gmock.h>
+
 #include "unit/volume_cache/rig.hpp"
 
 namespace imagecache::volume_cache {
@@ -29,6 +31,12 @@ class Unasked : public Rig {
   void upkeep() { round(&VolumeCache::upkeep); }
   void poll() { round(&VolumeCache::poll); }
   void warm_ahead() { round(&VolumeCache::warm_ahead); }
+  std::future<bool> begin_warming() {
+    return begin([](VolumeCache* cache) -> base::Task<bool> {
+      co_await cache->warm_ahead();
+      co_return true;
+    }(volumes_.get()));
+  }
   void pin(const std::string& image_id) {
     for (const auto& one : image_volumes()) {
       if (one.image_id == image_id) ASSERT_TRUE(run(volumes_->pin(one.volume_id, true)));
@@ -108,14 +116,54 @@ TEST_F(Unasked, OfAnImageThatIsDeletedItGoesWhenItWasMissedTwice) {
 
 TEST_F(Unasked, ThatAnImageWasSeenIsKnownAfterARestart) {
   start();
-  const auto a = image('a');
-  ASSERT_TRUE(create_later(a));
+  const auto a = image('a'), b = image('b');
+  for (const auto& id : {a, b}) ASSERT_TRUE(create_later(id));
   poll();
   origin_.remove(a);
   restart();
   poll();
   poll();
-  EXPECT_TRUE(kept().empty());
+  EXPECT_EQ(kept(), std::set{b});
+}
+
+TEST_F(Unasked, WhereMoreImagesAreMissingThanAreThereTheOriginIsNotBelieved) {
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c');
+  for (const auto& id : {a, b, c}) ASSERT_TRUE(create_later(id));
+  poll();
+  origin_.deny("");  // such as a proxy that answers 404 to everything, or an account that has lost its role
+  for (int i = 0; i < 4; ++i) poll();
+  EXPECT_EQ(kept(), (std::set{a, b, c}));
+  origin_.deny("nobody");
+  origin_.remove(a);
+  poll();
+  EXPECT_EQ(kept(), (std::set{a, b, c})) << "what was not believed counts for nothing";
+  poll();
+  EXPECT_EQ(kept(), (std::set{b, c}));
+  origin_.remove(b);
+  origin_.remove(c);
+  for (int i = 0; i < 3; ++i) poll();
+  EXPECT_EQ(kept(), (std::set{b, c})) << "all at once";
+}
+
+TEST_F(Unasked, OfAnImageThatIsDeletedItStaysWhileItIsPinnedOrBeingCloned) {
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c'), d = image('d');
+  for (const auto& id : {a, b, c, d}) ASSERT_TRUE(create_later(id));
+  pin(a);
+  poll();
+  driver().hold(Op::clone);
+  auto cloning = begin_create(wish(b));
+  ASSERT_TRUE(driver().wait_until_held(Op::clone));
+  origin_.remove(a);
+  origin_.remove(b);
+  for (int i = 0; i < 3; ++i) poll();
+  EXPECT_EQ(kept(), (std::set{a, b, c, d}));
+  driver().release(Op::clone);
+  EXPECT_TRUE(cloning.get());
+  poll();
+  EXPECT_EQ(kept(), (std::set{a, c, d})) << "the next round takes what nobody clones any more";
+  EXPECT_EQ(counters_.image_volumes_orphaned, 1U);
 }
 
 TEST_F(Unasked, AnAccountThatNeverSawTheImageProvesNothing) {
@@ -149,10 +197,12 @@ TEST_F(Unasked, ItStaysAsLongAsOneOfItsImagesIsThere) {
   poll();
   poll();
   EXPECT_EQ(image_volumes().size(), 1U);
+  const auto other = image('o'), another = image('p');
+  for (const auto& id : {other, another}) ASSERT_TRUE(create_later(id));
   origin_.remove(same);
   poll();
   poll();
-  EXPECT_TRUE(image_volumes().empty());
+  EXPECT_EQ(kept(), (std::set{other, another}));
 }
 
 TEST_F(Unasked, ByUpdatedAtAnEditMakesAnotherAndThePollTakesTheOldOne) {
@@ -210,6 +260,134 @@ TEST_F(Unasked, WarmingAheadEvictsNothingAndSaysSoByItsAbsence) {
   EXPECT_EQ(kept(), std::set{wanted});
 }
 
+TEST_F(Unasked, WarmingAheadFillsNoFurtherThanTheMarksLeaveAndNothingGoesRound) {
+  backend_options_["fast"].image_volume_cache_max_count = 5;
+  options_.high_percent = 80;
+  options_.low_percent = 40;
+  const auto used = image('u');
+  options_.warm_images = {image('a'), image('b'), image('c'), image('d'), image('e')};
+  start();
+  ASSERT_TRUE(create_later(used));
+  for (int i = 0; i < 3; ++i) {
+    clock_.advance(seconds(60));
+    warm_ahead();
+    upkeep();
+  }
+  EXPECT_EQ(kept().size(), 4U) << "80 percent";
+  EXPECT_TRUE(kept().contains(used));
+  EXPECT_EQ(counters_.image_volumes_warmed, 3U);
+  EXPECT_EQ(counters_.image_volume_evictions, 0U);
+}
+
+TEST_F(Unasked, TheBuildLooksAtTheHighMarkAgainWhenItKnowsTheRealSize) {
+  backend_options_["fast"].image_volume_cache_max_size_gb = 4;
+  options_.high_percent = 50;
+  const auto large = origin_.add(empty_qcow2(3 * base::gib), "qcow2").id;
+  options_.warm_images = {large};
+  start();
+  warm_ahead();
+  EXPECT_EQ(origin_.streams(), 1U);
+  EXPECT_TRUE(kept().empty());
+  EXPECT_EQ(create(wish(large, 3))->outcome, Outcome::miss) << "a request may take the whole limit";
+}
+
+TEST_F(Unasked, TheTtlSparesWhatIsToBeKeptWarm) {
+  options_.ttl = seconds(100);
+  const auto a = image('a'), warm = image('w');
+  options_.warm_images = {warm};
+  start();
+  ASSERT_TRUE(create_later(a));
+  warm_ahead();
+  clock_.advance(seconds(200));
+  upkeep();
+  EXPECT_EQ(kept(), std::set{warm});
+  restart();
+  upkeep();
+  EXPECT_EQ(kept(), std::set{warm}) << "what is to be kept warm is not known yet";
+  warm_ahead();
+  clock_.advance(seconds(200));
+  upkeep();
+  EXPECT_EQ(kept(), std::set{warm});
+  EXPECT_EQ(counters_.image_volumes_warmed, 1U) << "it was never made anew";
+}
+
+TEST_F(Unasked, WarmingAheadIsForFreeStorageOnly) {
+  memory_options_.capacity_bytes = 3 * content('x').size();
+  const auto wanted = origin_.add(content('w', 2 * content('x').size())).id;
+  options_.warm_images = {wanted};
+  start();
+  const auto used = image('u'), also = image('v');
+  for (const auto& id : {used, also}) ASSERT_TRUE(create_later(id));
+  const auto streams = origin_.streams();
+  warm_ahead();
+  EXPECT_EQ(origin_.streams(), streams) << "its bytes were not even fetched";
+  EXPECT_EQ(kept(), (std::set{used, also}));
+}
+
+TEST_F(Unasked, AWarmBuildThatFailsIsTriedAgainAfterEverLongerOrWhenTheImageHasChanged) {
+  auto info = origin_.add(content('w'));
+  options_.warm_images = {info.id};
+  options_.warm_interval = seconds(100);
+  start();
+  driver().fail_call(Op::seal, {Errc::internal, "no"}, 1, 100);
+  const auto tries_after = [&](int rounds) {
+    for (int i = 0; i < rounds; ++i) {
+      warm_ahead();
+      clock_.advance(seconds(100));
+    }
+    return driver().calls(Op::seal);
+  };
+  EXPECT_EQ(tries_after(2), 1U);
+  EXPECT_EQ(tries_after(4), 2U);
+  EXPECT_EQ(tries_after(8), 3U);
+  EXPECT_EQ(tries_after(1), 4U);
+  info.updated_at = "2026-02-02T00:00:00Z";
+  origin_.put(info, content('w'));
+  EXPECT_EQ(tries_after(2), 5U);
+}
+
+TEST_F(Unasked, WhatIsBadAndCannotBeRemovedIsNotCalledWarm) {
+  const auto wanted = image('w');
+  options_.warm_images = {wanted};
+  start();
+  ASSERT_TRUE(create_later(wanted));
+  driver().fail_call(Op::remove, {Errc::internal, "it is held by another"}, 1, 100);
+  ASSERT_FALSE(run(volumes_->evict(image_volumes().at(0).volume_id)));
+  const auto job = run(volumes_->start_warm(wanted, "fast", user()));
+  ASSERT_TRUE(job);
+  ASSERT_TRUE(eventually([&] { return volumes_->job(*job)->state != "running"; }));
+  EXPECT_THAT(volumes_->job(*job)->error, ::testing::HasSubstr("it is held by another"));
+}
+
+TEST_F(Unasked, WhoJoinsAWarmBuildThatGaveUpForWantOfRoomHasTheVolumeAllTheSame) {
+  const auto wanted = image('w');
+  options_.warm_images = {wanted};
+  start();
+  driver().fail_call(Op::copy, {Errc::no_space, "full"});
+  driver().hold(Op::remove);
+  auto warming = begin_warming();
+  ASSERT_TRUE(driver().wait_until_held(Op::remove)) << "it has given up, and is removing what it has made";
+  auto asked = begin_create(wish(wanted));
+  ASSERT_TRUE(eventually([&] { return counters_.volume_collapsed == 1; }));
+  driver().release(Op::remove);
+  EXPECT_TRUE(warming.get());
+  const auto created = asked.get();
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(kept(), std::set{wanted});
+}
+
+TEST_F(Unasked, AStopEndsWhatNobodyWaitsForAtOnce) {
+  options_.warm_images = {image('w')};
+  start();
+  driver().hold(Op::copy);
+  auto warming = begin_warming();
+  ASSERT_TRUE(driver().wait_until_held(Op::copy));
+  const auto started = std::chrono::steady_clock::now();
+  io_->run(volumes_->stop(base::in(seconds(50))));
+  EXPECT_LT(std::chrono::steady_clock::now() - started, seconds(40));
+  EXPECT_TRUE(warming.get());
+}
+
 TEST_F(Unasked, WhoAsksForAnImageThatIsBeingWarmedHasItsRightToRoom) {
   backend_options_["fast"].image_volume_cache_max_count = 1;
   const auto used = image('u');
@@ -218,10 +396,7 @@ TEST_F(Unasked, WhoAsksForAnImageThatIsBeingWarmedHasItsRightToRoom) {
   options_.warm_images = {wanted};
   start();
   origin_.hold(wanted);
-  auto warming = begin([](VolumeCache* cache) -> base::Task<bool> {
-    co_await cache->warm_ahead();
-    co_return true;
-  }(volumes_.get()));
+  auto warming = begin_warming();
   ASSERT_TRUE(eventually([&] { return origin_.streams() == 1; }));
   ASSERT_TRUE(create_later(used)) << "takes the one place meanwhile";
   auto asked = begin_create(wish(wanted));
