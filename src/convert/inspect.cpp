@@ -112,9 +112,12 @@ std::optional<Format> container_at(std::span<const std::byte> head) {
 
 Result<void> check_not_nested(std::span<const std::byte> head, std::string_view name_for_errors) {
   const std::optional<Format> inside = container_at(head);
-  if (!inside) return {};
+  // No image here is read as QED, but QEMU knows it, and it has a backing file as QCOW2 has.
+  const bool is_qed = has_bytes(head, 0, std::string_view("QED\0", 4));
+  if (!inside && !is_qed) return {};
   return fail(Errc::unacceptable_image,
-              std::string(name_for_errors) + ": the disk in it begins as a " + std::string(to_string(*inside)) +
+              std::string(name_for_errors) + ": the disk in it begins as a " +
+                  (is_qed ? "qed" : std::string(to_string(*inside))) +
                   " image, and whoever guesses at the volume's format would open that; refused");
 }
 

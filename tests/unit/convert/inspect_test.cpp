@@ -310,6 +310,16 @@ TEST(Inspect, DifferencesToOtherFilesAreRefusedInEveryFormat) {
   expect_refused(vhdx, "difference to another file");
 }
 
+TEST(Inspect, ADiskThatBeginsAsAQedImageIsRefused) {
+  std::string disk(4096, '\0');
+  EXPECT_TRUE(check_not_nested(std::as_bytes(std::span(disk)), "a disk"));
+  disk.replace(0, 4, std::string_view("QED\0", 4));
+  const auto refused = check_not_nested(std::as_bytes(std::span(disk)), "a disk");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::unacceptable_image);
+  EXPECT_NE(refused.error().message.find("begins as a qed image"), std::string::npos) << refused.error().message;
+}
+
 TEST(Inspect, AnImageLargerThanTheVolumeIsRefusedInCindersWords) {
   EXPECT_TRUE(check_fits("abc", 1 * base::gib, 1).has_value());
   const auto fits = check_fits("abc", 2 * base::gib + 1, 1);
