@@ -63,6 +63,8 @@ Result<AttachBody> parse_attach(const JsonIn& arguments) {
 
 base::Task<Reply> reserve(Call& call, const JsonIn& arguments, const catalog::Volume& volume) {
   static_cast<void>(arguments);
+  if (auto tenants = co_await call.api.volumes.check_no_image_volume(volume.id); !tenants)
+    co_return invalid_volume(tenants.error());
   VolumeRowUpdate update{.from = {"available"}, .status = "attaching"};
   co_return co_await change_status(
       call, std::move(update), "Volume status must be available to reserve, but the status is " + volume.status + ".");
@@ -88,6 +90,8 @@ base::Task<Reply> attach(Call& call, const JsonIn& arguments, const catalog::Vol
     if (same && volume.status == "in-use") co_return empty_reply(202);
     co_return fault(400, "Invalid volume: volume is already attached and multiple attachments are not enabled");
   }
+  if (auto tenants = co_await call.api.volumes.check_no_image_volume(volume.id); !tenants)
+    co_return invalid_volume(tenants.error());
   VolumeRowUpdate update{.from = {"available", "attaching"}, .status = "in-use"};
   update.attach = catalog::Attachment{.id = base::new_uuid(),
                                       .instance_id = body->instance_id,

@@ -88,6 +88,9 @@ std::uint64_t number_in(const std::map<std::string, std::string>& metadata, cons
 
 Task<Result<void>> VolumeCache::Impl::take_over(const CreateRequest& request, Volume& row) {
   IMAGECACHE_CO_TRY(const Volume source, co_await find_volume(request.source_volid));
+  if (Result<void> tenants = co_await check_no_image_volume(source.id); !tenants)
+    co_return fail(tenants.error().code == Errc::conflict ? Errc::invalid_argument : tenants.error().code,
+                   "Invalid input received: " + tenants.error().message);
   if (source.status != "available" && source.status != "in-use")
     co_return fail(Errc::invalid_argument,
                    fmt::format("Invalid input received: Invalid source volume {}: status must be available or in-use, "
@@ -134,6 +137,7 @@ Task<Result<origin::ImageInfo>> VolumeCache::Impl::start_upload(UploadRequest re
                                "{}",
                                request.disk_format, request.container_format));
   IMAGECACHE_CO_TRY(Volume volume, co_await find_volume(request.volume_id));
+  IMAGECACHE_CO_CHECK(co_await check_no_image_volume(volume.id));
   std::vector<std::string> from{"available"};
   if (request.force) from.emplace_back("in-use");
   auto mark = [id = volume.id, from](Catalog& to) -> Result<void> {

@@ -136,6 +136,8 @@ struct VolumeCache::Impl {
   std::string key_of(const origin::ImageInfo& image) const {
     return image_volume_key(image, options.stale_by_updated_at);
   }
+  /// Errc::conflict for an image-volume: one may be evicted at any time, so nobody may be using it.
+  Task<Result<void>> check_no_image_volume(std::string id);
   Deadline create_deadline() const { return base::in(options.create_timeout); }
 
   // create.cpp

@@ -137,7 +137,11 @@ void VolumeCache::Impl::settle_image_volume(const catalog::ImageVolume& row, con
     return;
   }
   const bool is_there = names == nullptr || names->contains(volume->name);
-  if (row.state == "ready" && volume->status == "available" && is_there) {
+  // Whole and not being evicted. Nobody may use one now, but it could be attached and uploaded once.
+  const bool is_read = volume->status == "uploading" || volume->status == "attaching";
+  if (row.state == "ready" && (volume->status == "available" || volume->attachment || is_read) && is_there) {
+    if (is_read && !volume->attachment)
+      warn_if_failed(catalog.update_volume(row.volume_id, {.status = "available"}), row.volume_id);
     index.add(base_of(row, *volume), 0, false);
     return;
   }

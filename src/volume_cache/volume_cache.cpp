@@ -47,6 +47,16 @@ Task<Result<Volume>> VolumeCache::Impl::find_volume(std::string id) {
   co_return std::move(*found);
 }
 
+Task<Result<void>> VolumeCache::Impl::check_no_image_volume(std::string id) {
+  // Of the catalog, not of the index, which does not have one that is just being finished.
+  auto look = [id](Catalog& from) { return from.find_image_volume_by_id(id); };
+  IMAGECACHE_CO_TRY(const std::optional<catalog::ImageVolume> row, co_await in_catalog(std::move(look)));
+  if (!row) co_return Result<void>();
+  co_return fail(Errc::conflict, fmt::format("Volume {} is an image-volume, which may be evicted at any time: make a "
+                                             "volume from image {} instead.",
+                                             id, row->image_id));
+}
+
 VolumeCache::VolumeCache(Options options, catalog::Catalog& catalog, image_cache::ImageCache& images,
                          std::vector<std::unique_ptr<Backend>> backends, base::BlockingPool& pool,
                          const base::Clock& clock, events::Counters& counters, events::Notifier& notifier)
@@ -90,6 +100,10 @@ base::Task<Result<const Backend*>> VolumeCache::backend_of_type(std::string volu
 
 catalog::Catalog& VolumeCache::catalog() {
   return impl_->catalog;
+}
+
+base::Task<Result<void>> VolumeCache::check_no_image_volume(std::string volume_id) {
+  co_return co_await impl_->check_no_image_volume(std::move(volume_id));
 }
 
 base::Task<Result<void>> VolumeCache::remove(std::string volume_id) {

@@ -181,9 +181,12 @@ class VolumeCache {
   /// backend: volumes do not move here.
   base::Task<Result<void>> retype(std::string volume_id, catalog::VolumeType new_type);
   /// Makes the image at the origin with the caller's token and returns it, `queued`; its bytes follow in the
-  /// background, while the volume is `uploading`. Errc::conflict in a wrong state, Errc::unsupported for another format
-  /// than raw. When it fails the image is removed, and the project finds a message.
+  /// background, while the volume is `uploading`. Errc::conflict in a wrong state and for an image-volume,
+  /// Errc::unsupported for another format than raw. When it fails the image is removed, and the project finds a
+  /// message.
   base::Task<Result<origin::ImageInfo>> start_upload(UploadRequest request, base::RequestContext context);
+  /// Errc::conflict for an image-volume: it may be evicted at any time, so it is not to be attached.
+  base::Task<Result<void>> check_no_image_volume(std::string volume_id);
   base::Task<Result<ConnectionInfo>> initialize_connection(std::string volume_id);
   /// What Cinder is to write down of a volume that create() has made. Without a question to storage where the driver
   /// has nothing to say.

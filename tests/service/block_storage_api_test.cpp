@@ -86,6 +86,17 @@ TEST(BlockStorageApi, AReservationIsGivenBackAndOnlyOnceTaken) {
   EXPECT_EQ(act(daemon, base::new_uuid(), "os-reserve").status, 404);
 }
 
+TEST(BlockStorageApi, AnImageVolumeIsNeitherReservedNorAttached) {
+  Daemon daemon;
+  ASSERT_EQ(daemon.settle(daemon.create(add_image(daemon, sparse_disk()))), "available");
+  const std::string id = image_volumes(daemon).at(0)["id"];
+  const auto refused = act(daemon, id, "os-reserve");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_NE(message(refused).find("is an image-volume"), std::string::npos) << refused.body;
+  EXPECT_EQ(act(daemon, id, "os-attach", {{"host_name", "h"}, {"mountpoint", "/dev/vdb"}, {"mode", "ro"}}).status, 400);
+  EXPECT_EQ(status_of(daemon, id), "available");
+}
+
 TEST(BlockStorageApi, AReadOnlyVolumeIsAttachedForReadingOnly) {
   Daemon daemon;
   const auto id = available_volume(daemon);

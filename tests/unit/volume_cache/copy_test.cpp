@@ -74,6 +74,37 @@ TEST_F(Copies, WhatCannotBeCopiedIsRefusedBeforeARowIsMade) {
   EXPECT_EQ(catalog_->list_volumes({.project_id = user_project}).value().size(), 1U);
 }
 
+TEST_F(Copies, AnImageVolumeIsNeitherCopiedNorUploadedNorAttached) {
+  start();
+  made(content('s'));
+  const auto id = image_volumes().at(0).volume_id;
+  EXPECT_EQ(create(copy_of(id)).error().code, Errc::invalid_argument);
+  const auto uploaded = run(volumes_->start_upload(upload(id), user()));
+  ASSERT_FALSE(uploaded);
+  EXPECT_EQ(uploaded.error().code, Errc::conflict);
+  EXPECT_NE(uploaded.error().message.find("is an image-volume"), std::string::npos) << uploaded.error().message;
+  EXPECT_EQ(status(id), "available");
+  EXPECT_EQ(run(volumes_->check_no_image_volume(id)).error().code, Errc::conflict);
+  EXPECT_TRUE(run(volumes_->check_no_image_volume(made(content('t')))));
+}
+
+TEST_F(Copies, AnImageVolumeThatIsReadIsNotRemovedByARestart) {
+  start();
+  made(content('s'));
+  const auto id = image_volumes().at(0).volume_id;
+  for (const char* left : {"uploading", "attaching"}) {
+    ASSERT_TRUE(catalog_->update_volume(id, {.status = left}));
+    restart();
+    ASSERT_TRUE(row(id)) << left;
+    EXPECT_EQ(status(id), "available");
+    EXPECT_TRUE(on_backend().contains("volume-" + id));
+  }
+  ASSERT_TRUE(catalog_->update_volume(id, {.status = "in-use", .attach = catalog::Attachment{.id = "a"}}));
+  restart();
+  ASSERT_TRUE(row(id));
+  EXPECT_EQ(status(id), "in-use");
+}
+
 TEST_F(Copies, AFailedCopyLeavesNothingAndTellsItsOwner) {
   start();
   const auto source = made(content('s'));
