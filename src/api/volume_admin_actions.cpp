@@ -93,6 +93,7 @@ base::Task<Reply> force_detach(Call& call, const JsonIn& arguments, const catalo
   }
   if (!volume.attachment) co_return fault(400, "Invalid volume: it is not attached.");
   VolumeRowUpdate update{.from = {"in-use", "attaching", "detaching", "error"}, .status = "available", .detach = true};
+  update.from_attachment = volume.attachment->id;
   auto done = co_await write_row(call, std::move(update));
   co_return done ? empty_reply(202) : invalid_volume(done.error());
 }

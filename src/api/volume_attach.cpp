@@ -92,7 +92,7 @@ base::Task<Reply> attach(Call& call, const JsonIn& arguments, const catalog::Vol
   }
   if (auto tenants = co_await call.api.volumes.check_no_image_volume(volume.id); !tenants)
     co_return invalid_volume(tenants.error());
-  VolumeRowUpdate update{.from = {"available", "attaching"}, .status = "in-use"};
+  VolumeRowUpdate update{.from = {"available", "attaching"}, .from_attachment = "", .status = "in-use"};
   update.attach = catalog::Attachment{.id = base::new_uuid(),
                                       .instance_id = body->instance_id,
                                       .host_name = body->host_name,
@@ -125,7 +125,9 @@ base::Task<Reply> detach(Call& call, const JsonIn& arguments, const catalog::Vol
     co_return fault(400, "Invalid volume: The volume cannot be detached in maintenance mode.");
   // What is not attached that way is detached already; but a status on its way is settled.
   const bool other = *attachment && volume.attachment && volume.attachment->id != **attachment;
+  // A detach that comes late, of one that another has followed, is not to take that one's away.
   VolumeRowUpdate update{.from = {"in-use", "detaching", "attaching", "available"},
+                         .from_attachment = volume.attachment ? volume.attachment->id : "",
                          .status = other ? "in-use" : "available",
                          .detach = !other};
   co_return co_await change_status(

@@ -182,9 +182,11 @@ class Catalog {
   /// Errc::not_found; the marker's row need not pass the rest of the filter.
   virtual Result<std::vector<Volume>> list_volumes(const VolumeFilter& filter) = 0;
   /// Writes what is given, and updated_at. Errc::not_found if the row is gone;
-  /// Errc::conflict if `from` is given and the row is in none of these states (compare and swap).
+  /// Errc::conflict if `from` is given and the row is in none of these states, or `from_attachment` and the row has
+  /// another attachment (compare and swap).
   struct VolumeUpdate {
     std::vector<std::string> from;
+    std::optional<std::string> from_attachment;  ///< its id; "": none
     std::optional<std::string> status;
     std::optional<std::string> status_reason;
     std::optional<std::string> name;  ///< "": nothing on the backend is this volume's

@@ -52,10 +52,16 @@ std::string page_sql(const VolumeFilter& filter) {
       volume_columns, index, where, place + 1, place + 2, place + 3);
 }
 
-/// Fails, or says that the row is there: as a message if it is in none of the states.
-Result<void> check_state(Connection& connection, const std::string& id, const std::vector<std::string>& from) {
-  auto row = connection.query("SELECT status FROM volumes WHERE id = ?1");
+/// Is the row there, and as the update wants it?
+Result<void> check_state(Connection& connection, const std::string& id, const Catalog::VolumeUpdate& update) {
+  auto row = connection.query("SELECT status, attachment FROM volumes WHERE id = ?1");
   if (!row.with(id).step()) return no_volume(id);
+  const auto& from = update.from;
+  if (update.from_attachment) {
+    const auto attachment = row.text(1);
+    if ((attachment.empty() ? "" : from_json(attachment)["id"]) != *update.from_attachment)
+      return fail(Errc::conflict, fmt::format("Volume {} has been attached or detached meanwhile, look again.", id));
+  }
   const auto status = row.text(0);
   if (from.empty() || std::ranges::find(from, status) != from.end()) return {};
   std::string wanted;
@@ -147,7 +153,7 @@ Result<void> SqliteCatalog::update_volume(const std::string& id, const VolumeUpd
   const auto sql = fmt::format("UPDATE volumes SET {} WHERE id = ?1", sets);
 
   return writer_.run([&](Connection& connection) -> Result<void> {
-    IMAGECACHE_CHECK(check_state(connection, id, update.from));
+    IMAGECACHE_CHECK(check_state(connection, id, update));
     auto query = connection.query(sql);
     query.with(id, clock_.now());
     for (const auto& text : texts) query.add(text);

@@ -138,13 +138,15 @@ Task<Result<origin::ImageInfo>> VolumeCache::Impl::start_upload(UploadRequest re
                                request.disk_format, request.container_format));
   IMAGECACHE_CO_TRY(Volume volume, co_await find_volume(request.volume_id));
   IMAGECACHE_CO_CHECK(co_await check_no_image_volume(volume.id));
-  std::vector<std::string> from{"available"};
-  if (request.force) from.emplace_back("in-use");
-  auto mark = [id = volume.id, from](Catalog& to) -> Result<void> {
-    Result<void> marked = to.update_volume(id, {.from = from, .status = "uploading"});
-    if (marked || marked.error().code != Errc::conflict) return marked;
-    return fail(Errc::conflict,
-                fmt::format("Volume {} status must be {}", id, from.size() == 1 ? "available" : "available or in-use"));
+  const Error wrong_state{Errc::conflict, fmt::format("Volume {} status must be {}", volume.id,
+                                                      request.force ? "available or in-use" : "available")};
+  if (volume.status != "available" && !(request.force && volume.status == "in-use"))
+    co_return std::unexpected(wrong_state);
+  // From this very state: it is what the volume goes back to.
+  auto mark = [id = volume.id, status = volume.status, wrong_state](Catalog& to) -> Result<void> {
+    Result<void> marked = to.update_volume(id, {.from = {status}, .status = "uploading"});
+    if (!marked && marked.error().code == Errc::conflict) return std::unexpected(wrong_state);
+    return marked;
   };
   IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(mark)));
   const origin::NewImage image{.name = request.image_name,

@@ -50,6 +50,25 @@ TEST_F(BlockStorage, AnAttachmentComesAndGoesWithTheStatusAndSurvivesARestart) {
   EXPECT_FALSE(catalog_->find_volume(id(1)).value()->attachment);
 }
 
+TEST_F(BlockStorage, ALateDetachDoesNotTakeTheNextAttachmentAway) {
+  auto made = volume(1);
+  made.status = "in-use";
+  made.attachment = Attachment{.id = id(2)};
+  add(made);
+  const Catalog::VolumeUpdate detach_first{
+      .from = {"in-use"}, .from_attachment = id(2), .status = "available", .detach = true};
+  ASSERT_OK(catalog_->update_volume(id(1), detach_first));
+  const Attachment second{.id = id(3)};
+  ASSERT_OK(catalog_->update_volume(id(1), {.from_attachment = "", .status = "in-use", .attach = second}));
+  EXPECT_EQ(code_of(catalog_->update_volume(id(1), detach_first)), Errc::conflict);
+  EXPECT_EQ(
+      code_of(catalog_->update_volume(id(1), {.from_attachment = "", .status = "in-use", .attach = made.attachment})),
+      Errc::conflict);
+  const auto found = catalog_->find_volume(id(1)).value();
+  EXPECT_EQ(found->status, "in-use");
+  EXPECT_EQ(found->attachment, second);
+}
+
 TEST_F(BlockStorage, AnotherTypeTakesTheQuotaAlong) {
   auto made = volume(1);
   made.status = "available";
