@@ -138,6 +138,7 @@ Result<volume_cache::Options> volume_cache_options(const config::Config& config)
   options.default_volume_type = config.get_string(common, "default_volume_type");
   options.max_creates = small(config, own, "max_creates");
   options.max_conversions = small(config, own, "max_conversions");
+  options.max_volume_copies = small(config, own, "max_volume_copies");
   options.create_timeout = ms(config, "create_timeout");
   options.flush_interval = ms(config, "hit_flush_interval");
   options.message_ttl = config.get_seconds(common, "message_ttl");

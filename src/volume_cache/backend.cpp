@@ -60,12 +60,15 @@ Backend::~Backend() = default;
 void Backend::make_pools() {
   const unsigned threads = std::max(1U, capabilities().max_concurrency);
   const unsigned copies = threads < 2 ? 0 : std::clamp(threads / 4, 1U, 4U);
-  pool_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{
-      .name = "drv-" + options_.name, .threads = threads - copies, .queue_limit = options_.queue_limit});
-  copy_pool_.reset();
-  if (copies == 0) return;
-  copy_pool_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{
-      .name = "copy-" + options_.name, .threads = copies, .queue_limit = options_.queue_limit});
+  const unsigned volume_copies = threads < 4 ? 0 : std::clamp(threads / 8, 1U, 4U);
+  const auto pool = [this](const char* kind, unsigned size) {
+    return size == 0 ? nullptr
+                     : std::make_unique<base::BlockingPool>(base::BlockingPool::Options{
+                           .name = kind + options_.name, .threads = size, .queue_limit = options_.queue_limit});
+  };
+  pool_ = pool("drv-", threads - copies - volume_copies);
+  copy_pool_ = pool("copy-", copies);
+  volume_copy_pool_ = pool("vcopy-", volume_copies);
 }
 
 Result<void> Backend::check_for_setup_error() {
@@ -116,12 +119,23 @@ base::Task<Result<void>> Backend::create_volume(VolumeId volume, std::uint64_t s
 }
 
 base::Task<Result<void>> Backend::copy_image_to_volume(const ImageFile& image, VolumeId volume, std::stop_token stop) {
+  co_return co_await copy_on(copy_pool(), image, std::move(volume), std::move(stop));
+}
+
+base::Task<Result<void>> Backend::copy_volume_to_volume(const ImageFile& source, VolumeId volume,
+                                                        std::stop_token stop) {
+  co_return co_await copy_on(volume_copy_pool_ ? *volume_copy_pool_ : copy_pool(), source, std::move(volume),
+                             std::move(stop));
+}
+
+base::Task<Result<void>> Backend::copy_on(base::BlockingPool& pool, const ImageFile& image, VolumeId volume,
+                                          std::stop_token stop) {
   IMAGECACHE_CO_CHECK(check_name(volume));
   auto work = [this, &image, volume, stop]() -> Result<void> {
     if (stop.stop_requested()) return fail(Errc::cancelled, volume.name + ": the copy was called off");
     return driver_->copy_image_to_volume(image, volume, stop);
   };
-  co_return co_await change(copy_pool(), volume, std::move(work));
+  co_return co_await change(pool, volume, std::move(work));
 }
 
 base::Task<Result<void>> Backend::seal(VolumeId volume) {

@@ -62,6 +62,9 @@ class Backend {
   /// Runs for long on a thread of its own kind, so that copies never keep clones waiting (where the driver takes more
   /// than one call at a time). `image` outlives the call.
   base::Task<Result<void>> copy_image_to_volume(const ImageFile& image, VolumeId volume, std::stop_token stop);
+  /// The same from a tenant's volume, which may be of any size: on a thread of yet another kind, so that it does not
+  /// keep images waiting (where the driver takes at least four calls at a time).
+  base::Task<Result<void>> copy_volume_to_volume(const ImageFile& source, VolumeId volume, std::stop_token stop);
   base::Task<Result<void>> seal(VolumeId volume);
   /// One after the other for one source where the driver asks for that.
   base::Task<Result<void>> create_cloned_volume(CloneSpec clone);
@@ -79,6 +82,8 @@ class Backend {
   class Claim;
 
   void make_pools();
+  base::Task<Result<void>> copy_on(base::BlockingPool& pool, const ImageFile& image, VolumeId volume,
+                                   std::stop_token stop);
   base::BlockingPool& copy_pool() { return copy_pool_ ? *copy_pool_ : *pool_; }
   /// Work that changes `target`, on `pool`, if nobody else is changing it.
   template <class Work>
@@ -92,6 +97,7 @@ class Backend {
   // After all that their work uses: their threads end first. Together they never pass max_concurrency.
   std::unique_ptr<base::BlockingPool> pool_;
   std::unique_ptr<base::BlockingPool> copy_pool_;
+  std::unique_ptr<base::BlockingPool> volume_copy_pool_;
 };
 
 }  // namespace imagecache::volume_cache

@@ -114,7 +114,7 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_copy(CreationPtr c
   if (source.status != "available" && source.status != "in-use")
     co_return fail(Errc::invalid_argument, fmt::format("Source volume {} is {} by now.", source.id, source.status));
   const std::stop_token stop = creation->stop.get_token();
-  std::optional<KeyedTurns::Turn> slot = co_await build_slots.take("", stop);
+  std::optional<KeyedTurns::Turn> slot = co_await transfer_slots.take("", stop);
   if (!slot) co_return fail(Errc::cancelled, fmt::format("volume {}: the create was called off", begun.volume.id));
   Backend* from = backend(source.backend);
   if (from == nullptr)
@@ -126,7 +126,7 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_copy(CreationPtr c
   creation->steps.enter(Phase::clone);
   creation->touched = true;
   IMAGECACHE_CO_CHECK(co_await begun.backend->create_volume(name, begun.volume.size_gb * base::gib));
-  IMAGECACHE_CO_CHECK(co_await begun.backend->copy_image_to_volume(disk, name, stop));
+  IMAGECACHE_CO_CHECK(co_await begun.backend->copy_volume_to_volume(disk, name, stop));
   co_return Made{.outcome = Outcome::copied, .source_volume_id = {}};
 }
 
@@ -201,7 +201,7 @@ Task<Result<void>> VolumeCache::Impl::send_volume(const Volume& volume, const or
     co_return fail(Errc::unavailable,
                    fmt::format("volume {}: its backend {} is not enabled", volume.id, volume.backend));
   const std::stop_token stop = uploads_stop.get_token();
-  std::optional<KeyedTurns::Turn> slot = co_await build_slots.take("", stop);
+  std::optional<KeyedTurns::Turn> slot = co_await transfer_slots.take("", stop);
   if (!slot) co_return fail(Errc::cancelled, "the service is stopping");
   IMAGECACHE_CO_TRY(std::unique_ptr<VolumeReader> reader, co_await of->read_volume(VolumeId{volume.name}));
   auto work = [this, id = image.id, &context, reader = std::move(reader), stop]() -> Result<void> {
@@ -216,7 +216,7 @@ Task<Result<void>> VolumeCache::Impl::send_volume(const Volume& volume, const or
     };
     return images.origin().upload(id, size, source, context, stop);
   };
-  co_return co_await base::offload(convert_pool, std::move(work));
+  co_return co_await base::offload(transfer_pool, std::move(work));
 }
 
 }  // namespace imagecache::volume_cache

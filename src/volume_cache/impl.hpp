@@ -317,6 +317,9 @@ struct VolumeCache::Impl {
   KeyedTurns volume_turns;
   KeyedTurns build_slots;           // one key: no more than max_conversions hold it
   base::BlockingPool convert_pool;  // inspection and qemu-img, a thread for each slot
+  // Of copies and uploads, which may take hours: no build waits for them. A thread for each slot.
+  KeyedTurns transfer_slots;
+  base::BlockingPool transfer_pool;
 
   mutable std::mutex mutex;
   // Protected by mutex.

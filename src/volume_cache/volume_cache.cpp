@@ -20,7 +20,9 @@ VolumeCache::Impl::Impl(Options options_, Catalog& catalog_, image_cache::ImageC
       counters(counters_),
       notifier(notifier_),
       build_slots(std::max(1U, options.max_conversions)),
-      convert_pool({.name = "convert", .threads = std::max(1U, options.max_conversions), .queue_limit = 1024}) {}
+      convert_pool({.name = "convert", .threads = std::max(1U, options.max_conversions), .queue_limit = 1024}),
+      transfer_slots(std::max(1U, options.max_volume_copies)),
+      transfer_pool({.name = "transfer", .threads = std::max(1U, options.max_volume_copies), .queue_limit = 1024}) {}
 
 Result<void> VolumeCache::Impl::check_open() const {
   const std::lock_guard lock(mutex);

@@ -79,6 +79,25 @@ TEST_F(BackendTest, ClonesOfOneSourceGoOneByOneWhereTheDriverAsksForIt) {
   EXPECT_EQ(driver_->most_in_flight(Op::clone), 2U);
 }
 
+TEST_F(BackendTest, CopiesOfVolumesKeepNoCopyOfAnImageWaiting) {
+  struct EmptyDisk final : ImageFile {
+    std::uint64_t virtual_size_bytes() const override { return base::gib; }
+    std::optional<int> raw_fd() const override { return std::nullopt; }
+    Result<void> for_each_data(const Sink& /*sink*/, std::stop_token /*stop*/) const override { return {}; }
+  } const disk;
+  make({.clone = CloneSupport::copy_on_write, .max_concurrency = 4});
+  for (const char* name : {"a", "b", "c"}) ASSERT_TRUE(begin(backend_->create_volume({name}, base::gib)).get());
+  driver_->hold(Op::copy);
+  auto first = begin(backend_->copy_volume_to_volume(disk, {"a"}, {}));
+  auto second = begin(backend_->copy_volume_to_volume(disk, {"b"}, {}));
+  ASSERT_TRUE(driver_->wait_until_held(Op::copy, 1));
+  auto image = begin(backend_->copy_image_to_volume(disk, {"c"}, {}));
+  EXPECT_TRUE(driver_->wait_until_held(Op::copy, 2));
+  driver_->release(Op::copy);
+  for (auto* copy : {&first, &second, &image}) EXPECT_TRUE(copy->get());
+  EXPECT_EQ(driver_->most_in_flight(Op::copy), 2U);
+}
+
 TEST(KeyedTurns, AreGivenInTheOrderOfAskingAndPassedOnWhenSomebodyLeaves) {
   base::IoThreads io(1);
   KeyedTurns turns;

@@ -144,6 +144,19 @@ TEST_F(Copies, AnUploadedVolumeIsAnImageOfItsBytes) {
   EXPECT_TRUE(messages().empty());
 }
 
+TEST_F(Copies, UploadsKeepNoImageWaiting) {
+  start();
+  const std::array volumes{made(content('a')), made(content('b'))};
+  origin_.hold(MemoryOrigin::uploads);
+  for (const auto& id : volumes) ASSERT_TRUE(run(volumes_->start_upload(upload(id), user())));
+  // All there may be at once are under way; and a build still gets its turn.
+  ASSERT_TRUE(eventually([&] { return driver().calls(Op::read) == volumes.size(); }));
+  const auto built = create(wish(origin_.add(content('c')).id));
+  EXPECT_TRUE(built) << built.error().message;
+  origin_.release(MemoryOrigin::uploads);
+  for (const auto& id : volumes) EXPECT_TRUE(eventually([&] { return status(id) == "available"; }));
+}
+
 TEST_F(Copies, AnUploadThatBreaksTakesTheImageBackAndTheVolumeStaysAsItWas) {
   start();
   const auto source = made(content('u'));
