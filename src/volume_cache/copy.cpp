@@ -109,11 +109,12 @@ Task<Result<void>> VolumeCache::Impl::take_over(const CreateRequest& request, Vo
 
 Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_copy(CreationPtr creation, const Begun& begun) {
   // Nothing is done to the source meanwhile; and whoever wants it deleted waits.
-  const KeyedTurns::Turn turn = co_await volume_turns.take(begun.volume.source_volid);
+  const std::stop_token stop = creation->stop.get_token();
+  const std::optional<KeyedTurns::Turn> turn = co_await volume_turns.take(begun.volume.source_volid, stop);
+  if (!turn) co_return fail(Errc::cancelled, fmt::format("volume {}: the create was called off", begun.volume.id));
   IMAGECACHE_CO_TRY(const Volume source, co_await find_volume(begun.volume.source_volid));
   if (source.status != "available" && source.status != "in-use")
     co_return fail(Errc::invalid_argument, fmt::format("Source volume {} is {} by now.", source.id, source.status));
-  const std::stop_token stop = creation->stop.get_token();
   std::optional<KeyedTurns::Turn> slot = co_await transfer_slots.take("", stop);
   if (!slot) co_return fail(Errc::cancelled, fmt::format("volume {}: the create was called off", begun.volume.id));
   Backend* from = backend(source.backend);
@@ -166,13 +167,27 @@ Task<Result<origin::ImageInfo>> VolumeCache::Impl::start_upload(UploadRequest re
     static_cast<void>(co_await in_catalog(std::move(back)));
     co_return made;
   }
-  group.spawn(co_await base::asio::this_coro::executor, run_upload(std::move(volume), *made, std::move(context)));
+  std::stop_source stop;
+  {
+    const std::lock_guard lock(mutex);
+    uploads[volume.id] = stop;
+    if (stops_work) stop.request_stop();
+  }
+  group.spawn(co_await base::asio::this_coro::executor,
+              run_upload(std::move(volume), *made, std::move(context), stop.get_token()));
   co_return made;
 }
 
-Task<void> VolumeCache::Impl::run_upload(Volume volume, origin::ImageInfo image, base::RequestContext context) {
-  const KeyedTurns::Turn turn = co_await volume_turns.take(volume.id);
-  const Result<void> sent = co_await send_volume(volume, image, context);
+Task<void> VolumeCache::Impl::run_upload(Volume volume, origin::ImageInfo image, base::RequestContext context,
+                                         std::stop_token stop) {
+  const std::optional<KeyedTurns::Turn> turn = co_await volume_turns.take(volume.id, stop);
+  Result<void> sent = fail(Errc::cancelled, "the upload was called off");
+  if (turn) sent = co_await send_volume(volume, image, context, stop);
+  {
+    // Before the row says that it has ended: from then on there may be another.
+    const std::lock_guard lock(mutex);
+    uploads.erase(volume.id);
+  }
   auto back = [id = volume.id, status = volume.status](Catalog& to) {
     return to.update_volume(id, {.from = {"uploading"}, .status = status});
   };
@@ -195,14 +210,13 @@ Task<void> VolumeCache::Impl::run_upload(Volume volume, origin::ImageInfo image,
 }
 
 Task<Result<void>> VolumeCache::Impl::send_volume(const Volume& volume, const origin::ImageInfo& image,
-                                                  const base::RequestContext& context) {
+                                                  const base::RequestContext& context, std::stop_token stop) {
   Backend* of = backend(volume.backend);
   if (of == nullptr)
     co_return fail(Errc::unavailable,
                    fmt::format("volume {}: its backend {} is not enabled", volume.id, volume.backend));
-  const std::stop_token stop = uploads_stop.get_token();
   std::optional<KeyedTurns::Turn> slot = co_await transfer_slots.take("", stop);
-  if (!slot) co_return fail(Errc::cancelled, "the service is stopping");
+  if (!slot) co_return fail(Errc::cancelled, "the upload was called off");
   IMAGECACHE_CO_TRY(std::unique_ptr<VolumeReader> reader, co_await of->read_volume(VolumeId{volume.name}));
   auto work = [this, id = image.id, &context, reader = std::move(reader), stop]() -> Result<void> {
     std::uint64_t at = 0;

@@ -5,8 +5,8 @@
 // jobs.cpp, notify.cpp.
 //
 // How the tasks hold together: whatever changes something is a Task of group, never of the caller's, so that a caller
-// may leave at any point. All that is done to one volume is done while holding its turn in volume_turns; mutex is
-// held for a look and never across a co_await.
+// may leave at any point. All that is done to one volume's storage is done while holding its turn in volume_turns;
+// mutex is held for a look and never across a co_await.
 #pragma once
 
 #include <atomic>
@@ -238,9 +238,9 @@ struct VolumeCache::Impl {
   /// What a copy of this volume starts with; its checks.
   Task<Result<void>> take_over(const CreateRequest& request, Volume& row);
   Task<Result<origin::ImageInfo>> start_upload(UploadRequest request, base::RequestContext context);
-  Task<void> run_upload(Volume volume, origin::ImageInfo image, base::RequestContext context);
+  Task<void> run_upload(Volume volume, origin::ImageInfo image, base::RequestContext context, std::stop_token stop);
   Task<Result<void>> send_volume(const Volume& volume, const origin::ImageInfo& image,
-                                 const base::RequestContext& context);
+                                 const base::RequestContext& context, std::stop_token stop);
 
   // manage.cpp
 
@@ -323,7 +323,8 @@ struct VolumeCache::Impl {
 
   mutable std::mutex mutex;
   // Protected by mutex.
-  std::map<std::string, CreationPtr> creations;  // by volume id
+  std::map<std::string, CreationPtr> creations;     // by volume id
+  std::map<std::string, std::stop_source> uploads;  // by volume id
   std::map<std::pair<std::string, std::string>, BuildPtr> builds;
   std::map<std::string, Job> jobs;
   std::map<std::string, BuildPtr> job_builds;  // what a running job waits for
@@ -336,9 +337,8 @@ struct VolumeCache::Impl {
   bool warm_round_ended = false;                             // what is to be kept warm is known
   bool flush_planned = false;
   bool stopping = false;
+  bool stops_work = false;  // what is in flight is stopped too
   base::WallTime fences_dropped_at{};
-
-  std::stop_source uploads_stop;  // a stop ends uploads at once
 
   base::Signal stop_signal;  // wakes what only waits for time to pass
   base::TaskGroup group;

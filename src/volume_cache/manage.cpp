@@ -103,12 +103,15 @@ Task<Result<void>> VolumeCache::Impl::cancel(std::string id, std::string not_our
     return to.add_fence(id, now);
   };
   IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(fence)));
-  std::stop_source stop(std::nostopstate);
+  std::stop_source create_stop(std::nostopstate);
+  std::stop_source upload_stop(std::nostopstate);
   {
     const std::lock_guard lock(mutex);
-    if (const auto running = creations.find(id); running != creations.end()) stop = running->second->stop;
+    if (const auto running = creations.find(id); running != creations.end()) create_stop = running->second->stop;
+    if (const auto running = uploads.find(id); running != uploads.end()) upload_stop = running->second;
   }
-  stop.request_stop();
+  create_stop.request_stop();
+  upload_stop.request_stop();
   const KeyedTurns::Turn turn = co_await volume_turns.take(id);
   // Not marked if its storage is not ours: what says `deleting` is deleted when the service starts again.
   auto mark = [id, not_ours](Catalog& to) -> Result<std::optional<Volume>> {
@@ -125,11 +128,17 @@ Task<Result<void>> VolumeCache::Impl::cancel(std::string id, std::string not_our
 }
 
 Task<Result<void>> VolumeCache::Impl::extend(std::string id, std::uint64_t new_size_gb) {
+  const auto check_status = [](const Volume& volume) -> Result<void> {
+    if (volume.status == "available") return {};
+    return fail(Errc::conflict,
+                fmt::format("Volume {} status must be available to extend, currently {}.", volume.id, volume.status));
+  };
+  // Before its turn too, which may be long in coming while it is created or uploaded.
+  IMAGECACHE_CO_TRY(const Volume before, co_await find_volume(id));
+  IMAGECACHE_CO_CHECK(check_status(before));
   const KeyedTurns::Turn turn = co_await volume_turns.take(id);
   IMAGECACHE_CO_TRY(const Volume volume, co_await find_volume(id));
-  if (volume.status != "available")
-    co_return fail(Errc::conflict,
-                   fmt::format("Volume {} status must be available to extend, currently {}.", id, volume.status));
+  IMAGECACHE_CO_CHECK(check_status(volume));
   if (index.find_by_id(id))
     co_return fail(Errc::conflict, fmt::format("volume {} is an image-volume and cannot be extended", id));
   if (new_size_gb <= volume.size_gb || new_size_gb > std::uint64_t{1} << 32)
@@ -168,7 +177,7 @@ Task<Result<void>> VolumeCache::Impl::extend(std::string id, std::uint64_t new_s
 }
 
 Task<Result<void>> VolumeCache::Impl::retype(std::string id, catalog::VolumeType new_type) {
-  const KeyedTurns::Turn turn = co_await volume_turns.take(id);
+  // Not in its turn: only the row changes, and the catalog looks at its status.
   IMAGECACHE_CO_TRY(const Volume volume, co_await find_volume(id));
   if (index.find_by_id(id))
     co_return fail(Errc::conflict, fmt::format("volume {} is an image-volume and cannot be retyped", id));

@@ -174,9 +174,11 @@ base::Task<void> VolumeCache::stop(base::Deadline deadline) {
       const std::lock_guard lock(impl_->mutex);
       for (const auto& [id, creation] : impl_->creations) sources.push_back(creation->stop);
       for (const auto& [key, build] : impl_->builds) sources.push_back(build->stop);
+      for (const auto& [id, upload] : impl_->uploads) sources.push_back(upload);
+      impl_->stops_work = true;
     }
-    impl_->uploads_stop.request_stop();
-    base::log::warning(room_name, nullptr, "stopping {} creates and builds that did not end in time", sources.size());
+    base::log::warning(room_name, nullptr, "stopping {} creates, builds and uploads that did not end in time",
+                       sources.size());
     for (std::stop_source& source : sources) source.request_stop();
     co_await impl_->group.join();
   }

@@ -169,10 +169,10 @@ class VolumeCache {
   base::Task<Result<Created>> create(CreateRequest request, base::RequestContext context, base::Deadline deadline);
   /// begin_create(), then the rest in the background.
   base::Task<Result<catalog::Volume>> start_create(CreateRequest request, base::RequestContext context);
-  /// After it has returned nothing of that volume is on the backend and nothing will appear: a create in flight is
-  /// stopped, one that asks later for the same id is refused (Errc::cancelled) until the fence is a day old, and also
-  /// over a restart. A finished volume is deleted; one that is stored by the name `not_ours` is forgotten and its
-  /// storage left alone, since others may have stored a volume by that name since. Idempotent.
+  /// After it has returned nothing of that volume is on the backend and nothing will appear: a create or an upload in
+  /// flight is stopped, one that asks later for the same id is refused (Errc::cancelled) until the fence is a day old,
+  /// and also over a restart. A finished volume is deleted; one that is stored by the name `not_ours` is forgotten and
+  /// its storage left alone, since others may have stored a volume by that name since. Idempotent.
   base::Task<Result<void>> cancel(std::string volume_id, std::string not_ours = {});
 
   base::Task<Result<void>> remove(std::string volume_id);  ///< starts deleting; Errc::conflict in a wrong state

@@ -157,6 +157,35 @@ TEST_F(Copies, UploadsKeepNoImageWaiting) {
   for (const auto& id : volumes) EXPECT_TRUE(eventually([&] { return status(id) == "available"; }));
 }
 
+TEST_F(Copies, AnUploadIsCalledOffWithItsVolume) {
+  start();
+  const auto source = made(content('u'));
+  origin_.hold(MemoryOrigin::uploads);
+  const auto image = run(volumes_->start_upload(upload(source), user()));
+  ASSERT_TRUE(image);
+  ASSERT_TRUE(eventually([&] { return driver().calls(Op::read) == 1; }));
+  // Who asks for what must wait for its end is told so, and does not wait.
+  EXPECT_EQ(run(volumes_->extend(source, 2)).error().code, Errc::conflict);
+  EXPECT_EQ(run(volumes_->retype(source, {.name = "other"})).error().code, Errc::conflict);
+  EXPECT_TRUE(run(volumes_->cancel(source)));
+  EXPECT_FALSE(row(source));
+  EXPECT_TRUE(eventually([&] { return !origin_.has(image->id); }));
+}
+
+TEST_F(Copies, ACopyThatWaitsForItsSourceIsCalledOff) {
+  start();
+  const auto source = made(content('s'));
+  driver().hold(Op::copy);
+  auto first = begin_create(copy_of(source));
+  ASSERT_TRUE(driver().wait_until_held(Op::copy));
+  const auto waits = copy_of(source);
+  ASSERT_TRUE(run(volumes_->start_create(waits, user())));
+  EXPECT_TRUE(run(volumes_->cancel(waits.volume_id)));
+  EXPECT_FALSE(row(waits.volume_id));
+  driver().release(Op::copy);
+  EXPECT_TRUE(first.get());
+}
+
 TEST_F(Copies, AnUploadThatBreaksTakesTheImageBackAndTheVolumeStaysAsItWas) {
   start();
   const auto source = made(content('u'));
