@@ -74,6 +74,7 @@ Result<std::unique_ptr<origin::Origin>> make_origin(const config::Config& config
   options.describe_timeout = ms(config, "origin_request_timeout");
   options.low_speed_bytes_per_s = config.get_unsigned(own, "origin_low_speed_bytes");
   options.low_speed_time = config.get_seconds(own, "origin_low_speed_time");
+  options.upload_answer_timeout = ms(config, "origin_upload_answer_timeout");
   options.max_describe_bytes = config.get_unsigned(own, "origin_max_metadata_bytes");
   options.max_connections = small(config, own, "origin_max_connections");
   options.max_questions = small(config, own, "origin_max_questions");

@@ -115,6 +115,8 @@ struct CurlClient::Transfer {
   const HttpGet& get;
   const std::stop_token& stop;
   SpeedWatch speed;
+  std::uint64_t sent_bytes = 0;
+  SpeedWatch::Clock::time_point sent_at{};
   HttpHead head{};
   std::size_t head_bytes = 0;
   bool head_done = false;
@@ -181,7 +183,18 @@ struct CurlClient::Transfer {
     }
     // What has been taken of us has moved; and what it took to come is not the far side's slowness.
     speed.restart();
+    sent_bytes += *got;
+    sent_at = SpeedWatch::Clock::now();
     return *got;
+  }
+
+  /// All is sent, and the far side may take its time to put it away.
+  bool is_being_stored() const { return get.answer_timeout && !head_done && sent_bytes == get.source_bytes; }
+
+  /// Time left; zero or less when the far side was too slow.
+  std::chrono::milliseconds left() {
+    if (!is_being_stored()) return speed.left();
+    return std::chrono::ceil<std::chrono::milliseconds>(*get.answer_timeout - (SpeedWatch::Clock::now() - sent_at));
   }
 
   static std::size_t on_read(char* data, std::size_t size, std::size_t count, void* self) noexcept {
@@ -342,7 +355,7 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
         }
       }
       if (done || driven != CURLM_OK) break;
-      const auto patience = transfer.speed.left();
+      const auto patience = transfer.left();
       if (patience.count() <= 0) {
         too_slow = true;
         break;
@@ -358,6 +371,11 @@ HttpResult<void> CurlClient::get(const HttpGet& get, const std::stop_token& stop
   if (!done && stop.stop_requested()) return std::unexpected(HttpFailure{.error = {Errc::cancelled, "stopped"}});
   if (driven != CURLM_OK) {
     return std::unexpected(HttpFailure{.error = {Errc::internal, curl_multi_strerror(driven)}});
+  }
+  if (too_slow && transfer.is_being_stored()) {
+    return std::unexpected(
+        HttpFailure{.error = {Errc::timeout, fmt::format("it had all bytes, and no answer came for {} ms",
+                                                         get.answer_timeout->count())}});
   }
   if (too_slow) {
     const auto text =

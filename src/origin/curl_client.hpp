@@ -39,7 +39,9 @@ struct HttpGet {
   std::uint64_t source_bytes = 0;
   std::vector<std::string> headers;                  ///< "Name: value"
   std::optional<std::chrono::milliseconds> timeout;  ///< of the whole exchange; without, the low-speed limit ends it
-  bool long_lived = false;                           ///< a stream, not a question
+  /// From the last byte of our body to the answer's head, in place of the low-speed limit.
+  std::optional<std::chrono::milliseconds> answer_timeout{};
+  bool long_lived = false;  ///< a stream, not a question
   std::function<Result<void>(const HttpHead&)> on_head;
   std::function<Result<void>(std::span<const std::byte>)> on_data;
 };

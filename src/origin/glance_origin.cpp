@@ -523,8 +523,9 @@ Result<std::unique_ptr<Origin>> make_glance_origin(GlanceOptions options) {
     IMAGECACHE_CHECK(check_base_url(url));
   }
   if (options.connect_timeout.count() <= 0 || options.describe_timeout.count() <= 0 ||
-      options.low_speed_bytes_per_s == 0 || options.low_speed_time.count() <= 0 || options.max_describe_bytes == 0 ||
-      options.max_connections == 0 || options.max_questions == 0 || options.retry_pause.count() < 0) {
+      options.low_speed_bytes_per_s == 0 || options.low_speed_time.count() <= 0 ||
+      options.upload_answer_timeout.count() <= 0 || options.max_describe_bytes == 0 || options.max_connections == 0 ||
+      options.max_questions == 0 || options.retry_pause.count() < 0) {
     return fail(Errc::invalid_argument, "the image service's time-outs and limits must be greater than zero");
   }
   IMAGECACHE_CHECK(check_readable("glance_ca_certificates_file", options.ca_file));

@@ -52,6 +52,7 @@ Result<std::string> GlanceUploads::ask(const Question& question, const base::Req
   IMAGECACHE_TRY(get.headers, glance_headers(context, "application/json"));
   if (!question.content_type.empty()) get.headers.push_back("Content-Type: " + question.content_type);
   if (!question.long_lived) get.timeout = options_.describe_timeout;
+  if (question.long_lived) get.answer_timeout = options_.upload_answer_timeout;
   HttpHead head;
   std::string body;
   get.on_head = [&](const HttpHead& came) -> Result<void> {

@@ -130,7 +130,8 @@ class Origin {
   /// quota_exceeded with the origin's own words.
   virtual Result<ImageInfo> create_image(const NewImage& image, const base::RequestContext& context,
                                          std::stop_token stop = {});
-  /// All of its bytes. Once success is told the image is active, or the origin is making it so.
+  /// All of its bytes. Once success is told the image is active, or the origin is making it so. After Errc::timeout and
+  /// Errc::unavailable it may be active all the same: ask.
   virtual Result<void> upload(const std::string& image_id, std::uint64_t size_bytes, const ByteSource& source,
                               const base::RequestContext& context, std::stop_token stop);
   /// One that is not there is a success.
@@ -167,6 +168,8 @@ struct GlanceOptions {
   std::chrono::milliseconds describe_timeout{60'000};  ///< of one describe(), its retries included
   std::uint64_t low_speed_bytes_per_s = 1024;          ///< a stream slower than this …
   std::chrono::seconds low_speed_time{60};             ///< … for this long is broken off
+  /// From the last byte of an upload to the answer: its store may have to put all of it away first.
+  std::chrono::milliseconds upload_answer_timeout{3'600'000};
   std::uint64_t max_describe_bytes = 4 << 20;
   unsigned max_connections = 16;  ///< for streams at once. A wait for one ends in Errc::busy
   unsigned max_questions = 64;    ///< describe() and authorize_download() at once, on connections of their own

@@ -183,6 +183,7 @@ Task<void> VolumeCache::Impl::run_upload(Volume volume, origin::ImageInfo image,
   const std::optional<KeyedTurns::Turn> turn = co_await volume_turns.take(volume.id, stop);
   Result<void> sent = fail(Errc::cancelled, "the upload was called off");
   if (turn) sent = co_await send_volume(volume, image, context, stop);
+  if (!sent && co_await is_active_after(sent.error(), image, context)) sent = {};
   {
     // Before the row says that it has ended: from then on there may be another.
     const std::lock_guard lock(mutex);
@@ -207,6 +208,15 @@ Task<void> VolumeCache::Impl::run_upload(Volume volume, origin::ImageInfo image,
   if (!removed)
     base::log::warning(room_name, &context, "image {} is left behind: {}", image.id, removed.error().message);
   co_await tell_owner(std::move(volume), std::move(context), FailedAction::copy_volume_to_image, sent.error());
+}
+
+Task<bool> VolumeCache::Impl::is_active_after(const Error& error, const origin::ImageInfo& image,
+                                              const base::RequestContext& context) {
+  // All may have been sent, and only the answer lost.
+  if (error.code != Errc::timeout && error.code != Errc::unavailable) co_return false;
+  auto look = [this, &image, &context] { return images.origin().describe(image.id, context); };
+  const Result<origin::ImageInfo> now = co_await base::offload(pool, std::move(look));
+  co_return now && now->status == "active";
 }
 
 Task<Result<void>> VolumeCache::Impl::send_volume(const Volume& volume, const origin::ImageInfo& image,

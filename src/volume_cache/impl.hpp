@@ -239,6 +239,8 @@ struct VolumeCache::Impl {
   Task<Result<void>> take_over(const CreateRequest& request, Volume& row);
   Task<Result<origin::ImageInfo>> start_upload(UploadRequest request, base::RequestContext context);
   Task<void> run_upload(Volume volume, origin::ImageInfo image, base::RequestContext context, std::stop_token stop);
+  /// Is the image whole, although its upload has failed?
+  Task<bool> is_active_after(const Error& error, const origin::ImageInfo& image, const base::RequestContext& context);
   Task<Result<void>> send_volume(const Volume& volume, const origin::ImageInfo& image,
                                  const base::RequestContext& context, std::stop_token stop);
 

@@ -1,5 +1,6 @@
 // Images made at Glance: what is sent, and what its refusals mean.
 #include <cstring>
+#include <future>
 #include <nlohmann/json.hpp>
 
 #include "origin/origin.hpp"
@@ -12,8 +13,7 @@ using nlohmann::json;
 constexpr const char* id = "b8a4849c-1537-4574-badd-90de38482b5a";
 constexpr std::uint64_t large_bytes = 5 << 20;  // more than is sent at once
 
-std::unique_ptr<Origin> origin_at(const std::string& url) {
-  GlanceOptions options;
+std::unique_ptr<Origin> origin_at(const std::string& url, GlanceOptions options = {}) {
   options.urls = {url};
   options.retry_pause = std::chrono::milliseconds(0);
   auto made = make_glance_origin(std::move(options));
@@ -78,6 +78,22 @@ TEST(GlanceUploads, BytesAreSentAsTheyAre) {
   std::string wanted(large_bytes, '\0');
   static_cast<void>(counting(large_bytes)(std::as_writable_bytes(std::span(wanted))));
   EXPECT_EQ(server.bodies().at(0), wanted);
+}
+
+TEST(GlanceUploads, OnceAllIsSentTheAnswerMayTakeLongerThanABodyMayStandStill) {
+  std::promise<void> ends;
+  RawServer server([&](const std::string&) {
+    ends.get_future().wait();
+    return std::string("close:");
+  });
+  GlanceOptions options;
+  options.low_speed_time = std::chrono::seconds(1);
+  options.upload_answer_timeout = std::chrono::milliseconds(1500);
+  const auto never = origin_at(server.url(), options)->upload(id, large_bytes, counting(large_bytes), user(), {});
+  ends.set_value();
+  ASSERT_FALSE(never);
+  EXPECT_EQ(never.error().code, Errc::timeout);
+  EXPECT_NE(never.error().message.find("it had all bytes"), std::string::npos) << never.error().message;
 }
 
 TEST(GlanceUploads, ARefusalIsTheOriginsOwnWord) {

@@ -197,6 +197,19 @@ TEST_F(Copies, AnUploadThatBreaksTakesTheImageBackAndTheVolumeStaysAsItWas) {
   EXPECT_EQ(messages()[0].text, "copy volume to image:Failed to upload volume to image at backend.");
 }
 
+TEST_F(Copies, AnUploadWhoseAnswerIsLostIsASuccessIfItsImageIsActive) {
+  start();
+  const auto source = made(content('u'));
+  origin_.lose_answers();
+  const auto image = run(volumes_->start_upload(upload(source), user()));
+  ASSERT_TRUE(image);
+  ASSERT_TRUE(eventually([&] { return status(source) == "available"; }));
+  stop();  // whatever follows has been done
+  EXPECT_TRUE(origin_.has(image->id));
+  start();
+  EXPECT_TRUE(messages().empty());
+}
+
 TEST_F(Copies, AnImageThatMayNotBeMadeLeavesTheVolumeAvailable) {
   start();
   const auto source = made(content('u'));

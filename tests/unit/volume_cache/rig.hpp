@@ -141,6 +141,11 @@ class MemoryOrigin final : public origin::Origin {
     const std::lock_guard lock(mutex_);
     uploads_break_ = true;
   }
+  /// Uploads from now on are done, and their answer is lost.
+  void lose_answers() {
+    const std::lock_guard lock(mutex_);
+    answers_are_lost_ = true;
+  }
   /// What has been uploaded: the size, and its first bytes.
   std::pair<std::uint64_t, std::string> uploaded(const std::string& id) const {
     const std::lock_guard lock(mutex_);
@@ -189,6 +194,7 @@ class MemoryOrigin final : public origin::Origin {
     images_[id].first.status = "active";
     images_[id].first.size_bytes = got_bytes;
     images_[id].second = std::move(content);
+    if (answers_are_lost_) return fail(Errc::timeout, "no answer came");
     return {};
   }
   Result<void> delete_image(const std::string& id, const base::RequestContext&) override {
@@ -208,6 +214,7 @@ class MemoryOrigin final : public origin::Origin {
   std::map<std::string, std::vector<std::string>> marked_;
   std::string readers_;
   bool uploads_break_ = false;
+  bool answers_are_lost_ = false;
   unsigned streams_ = 0;
 };
 
