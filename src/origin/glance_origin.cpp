@@ -136,6 +136,9 @@ class GlanceOrigin final : public Origin {
                       const base::RequestContext& context, std::stop_token stop) override {
     return uploads_.upload(image_id, size_bytes, source, context, stop);
   }
+  Result<void> protect_image(const std::string& image_id, const base::RequestContext& context) override {
+    return uploads_.protect_image(image_id, context);
+  }
   Result<void> delete_image(const std::string& image_id, const base::RequestContext& context) override {
     return uploads_.delete_image(image_id, context);
   }

@@ -107,6 +107,19 @@ Result<void> GlanceUploads::upload(const std::string& image_id, std::uint64_t si
   return {};
 }
 
+Result<void> GlanceUploads::protect_image(const std::string& image_id, const base::RequestContext& context) {
+  if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
+  static const std::string json = R"([{"op": "replace", "path": "/protected", "value": true}])";
+  IMAGECACHE_TRY(const std::string body, ask({.method = "PATCH",
+                                              .path = "/v2/images/" + image_id,
+                                              .content_type = "application/openstack-images-v2.1-json-patch",
+                                              .source = source_of(json),
+                                              .source_bytes = json.size()},
+                                             context, {}));
+  static_cast<void>(body);
+  return {};
+}
+
 Result<void> GlanceUploads::delete_image(const std::string& image_id, const base::RequestContext& context) {
   if (!base::is_safe_name(image_id)) return fail(Errc::not_found, "no image can have this id");
   auto asked = ask({.method = "DELETE", .path = "/v2/images/" + image_id}, context, {});
@@ -124,6 +137,11 @@ Result<void> Origin::upload(const std::string& image_id, std::uint64_t size_byte
                             const base::RequestContext& context, std::stop_token stop) {
   static_cast<void>(size_bytes), static_cast<void>(source), static_cast<void>(context), static_cast<void>(stop);
   return fail(Errc::unsupported, "image " + image_id + ": no image can be made at " + name());
+}
+
+Result<void> Origin::protect_image(const std::string& image_id, const base::RequestContext& context) {
+  static_cast<void>(context);
+  return fail(Errc::unsupported, "image " + image_id + ": no image can be changed at " + name());
 }
 
 Result<void> Origin::delete_image(const std::string& image_id, const base::RequestContext& context) {

@@ -19,6 +19,7 @@ class GlanceUploads {
                                  const std::stop_token& stop);
   Result<void> upload(const std::string& image_id, std::uint64_t size_bytes, const ByteSource& source,
                       const base::RequestContext& context, const std::stop_token& stop);
+  Result<void> protect_image(const std::string& image_id, const base::RequestContext& context);
   Result<void> delete_image(const std::string& image_id, const base::RequestContext& context);
 
  private:

@@ -134,6 +134,8 @@ class Origin {
   /// Errc::unavailable it may be active all the same: ask.
   virtual Result<void> upload(const std::string& image_id, std::uint64_t size_bytes, const ByteSource& source,
                               const base::RequestContext& context, std::stop_token stop);
+  /// From now on nobody can delete it.
+  virtual Result<void> protect_image(const std::string& image_id, const base::RequestContext& context);
   /// One that is not there is a success.
   virtual Result<void> delete_image(const std::string& image_id, const base::RequestContext& context);
 

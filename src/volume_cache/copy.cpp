@@ -154,7 +154,8 @@ Task<Result<origin::ImageInfo>> VolumeCache::Impl::start_upload(UploadRequest re
                                .disk_format = request.disk_format,
                                .container_format = request.container_format,
                                .visibility = request.visibility,
-                               .is_protected = request.is_protected,
+                               // Not yet: one that is protected could not be taken back.
+                               .is_protected = request.is_protected ? std::optional(false) : std::nullopt,
                                .min_disk_gb = number_in(volume.image_metadata, "min_disk"),
                                .min_ram_mb = number_in(volume.image_metadata, "min_ram"),
                                .properties = properties_of(volume)};
@@ -173,16 +174,22 @@ Task<Result<origin::ImageInfo>> VolumeCache::Impl::start_upload(UploadRequest re
     uploads[volume.id] = stop;
     if (stops_work) stop.request_stop();
   }
-  group.spawn(co_await base::asio::this_coro::executor,
-              run_upload(std::move(volume), *made, std::move(context), stop.get_token()));
+  Upload upload{.volume = std::move(volume),
+                .image = *made,
+                .is_protected = request.is_protected.value_or(false),
+                .context = std::move(context),
+                .stop = stop.get_token()};
+  group.spawn(co_await base::asio::this_coro::executor, run_upload(std::move(upload)));
   co_return made;
 }
 
-Task<void> VolumeCache::Impl::run_upload(Volume volume, origin::ImageInfo image, base::RequestContext context,
-                                         std::stop_token stop) {
-  const std::optional<KeyedTurns::Turn> turn = co_await volume_turns.take(volume.id, stop);
+Task<void> VolumeCache::Impl::run_upload(Upload upload) {
+  const Volume& volume = upload.volume;
+  const origin::ImageInfo& image = upload.image;
+  const base::RequestContext& context = upload.context;
+  const std::optional<KeyedTurns::Turn> turn = co_await volume_turns.take(volume.id, upload.stop);
   Result<void> sent = fail(Errc::cancelled, "the upload was called off");
-  if (turn) sent = co_await send_volume(volume, image, context, stop);
+  if (turn) sent = co_await send_volume(volume, image, context, upload.stop);
   if (!sent && co_await is_active_after(sent.error(), image, context)) sent = {};
   {
     // Before the row says that it has ended: from then on there may be another.
@@ -198,6 +205,11 @@ Task<void> VolumeCache::Impl::run_upload(Volume volume, origin::ImageInfo image,
   }
   if (sent) {
     base::log::info(room_name, &context, "volume {} is uploaded as image {}", volume.id, image.id);
+    if (upload.is_protected) {
+      auto protect = [this, &image, &context] { return images.origin().protect_image(image.id, context); };
+      if (Result<void> done = co_await base::offload(pool, std::move(protect)); !done)
+        base::log::warning(room_name, &context, "image {} could not be protected: {}", image.id, done.error().message);
+    }
     co_return;
   }
   base::log::warning(room_name, &context, "volume {} could not be uploaded as image {}: {}", volume.id, image.id,
@@ -207,7 +219,7 @@ Task<void> VolumeCache::Impl::run_upload(Volume volume, origin::ImageInfo image,
   const Result<void> removed = co_await base::offload(pool, std::move(take_back));
   if (!removed)
     base::log::warning(room_name, &context, "image {} is left behind: {}", image.id, removed.error().message);
-  co_await tell_owner(std::move(volume), std::move(context), FailedAction::copy_volume_to_image, sent.error());
+  co_await tell_owner(volume, context, FailedAction::copy_volume_to_image, sent.error());
 }
 
 Task<bool> VolumeCache::Impl::is_active_after(const Error& error, const origin::ImageInfo& image,

@@ -238,7 +238,14 @@ struct VolumeCache::Impl {
   /// What a copy of this volume starts with; its checks.
   Task<Result<void>> take_over(const CreateRequest& request, Volume& row);
   Task<Result<origin::ImageInfo>> start_upload(UploadRequest request, base::RequestContext context);
-  Task<void> run_upload(Volume volume, origin::ImageInfo image, base::RequestContext context, std::stop_token stop);
+  struct Upload {
+    Volume volume;
+    origin::ImageInfo image;
+    bool is_protected = false;
+    base::RequestContext context;
+    std::stop_token stop;
+  };
+  Task<void> run_upload(Upload upload);
   /// Is the image whole, although its upload has failed?
   Task<bool> is_active_after(const Error& error, const origin::ImageInfo& image, const base::RequestContext& context);
   Task<Result<void>> send_volume(const Volume& volume, const origin::ImageInfo& image,

@@ -100,7 +100,7 @@ struct UploadRequest {
   std::string disk_format = "raw";
   std::string container_format = "bare";
   std::string visibility;            ///< empty: the origin's default
-  std::optional<bool> is_protected;  ///< absent: the origin's default
+  std::optional<bool> is_protected;  ///< from when it is whole; absent: the origin's default
   bool force = false;                ///< also while it is in-use
 };
 

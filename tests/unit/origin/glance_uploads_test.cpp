@@ -138,6 +138,14 @@ TEST(GlanceUploads, DeletingWhatIsGoneIsASuccess) {
   EXPECT_EQ(origin_at(denying.url())->delete_image(id, user()).error().code, Errc::forbidden);
 }
 
+TEST(GlanceUploads, AnImageIsProtectedByAPatch) {
+  RawServer server(always(answer("200 OK", "", "{}")));
+  EXPECT_TRUE(origin_at(server.url())->protect_image(id, user()));
+  EXPECT_TRUE(server.heads().at(0).starts_with(std::string("PATCH /v2/images/") + id + " HTTP/1.1"));
+  EXPECT_NE(server.heads().at(0).find("Content-Type: application/openstack-images-v2.1-json-patch"), std::string::npos);
+  EXPECT_EQ(json::parse(server.bodies().at(0)), json::parse(R"([{"op":"replace","path":"/protected","value":true}])"));
+}
+
 TEST(GlanceUploads, ARecordThatIsNoneIsRefused) {
   for (const char* body : {"", "{}", R"({"id": 3})", R"({"id": "../x"})", "<html></html>"}) {
     RawServer server(always(answer("201 Created", "", body)));

@@ -190,7 +190,9 @@ TEST_F(Copies, AnUploadThatBreaksTakesTheImageBackAndTheVolumeStaysAsItWas) {
   start();
   const auto source = made(content('u'));
   origin_.break_uploads();
-  const auto image = run(volumes_->start_upload(upload(source), user()));
+  auto request = upload(source);
+  request.is_protected = true;  // which would keep it from being taken back
+  const auto image = run(volumes_->start_upload(request, user()));
   ASSERT_TRUE(image);
   ASSERT_TRUE(eventually([&] { return status(source) == "available" && !messages().empty(); }));
   EXPECT_FALSE(origin_.has(image->id));
@@ -208,6 +210,19 @@ TEST_F(Copies, AnUploadWhoseAnswerIsLostIsASuccessIfItsImageIsActive) {
   EXPECT_TRUE(origin_.has(image->id));
   start();
   EXPECT_TRUE(messages().empty());
+}
+
+TEST_F(Copies, AnImageIsProtectedWhenItIsWhole) {
+  start();
+  const auto source = made(content('u'));
+  auto request = upload(source);
+  request.is_protected = true;
+  origin_.hold(MemoryOrigin::uploads);
+  const auto image = run(volumes_->start_upload(request, user()));
+  ASSERT_TRUE(image);
+  EXPECT_FALSE(origin_.is_protected(image->id));
+  origin_.release(MemoryOrigin::uploads);
+  EXPECT_TRUE(eventually([&] { return origin_.is_protected(image->id); }));
 }
 
 TEST_F(Copies, AnImageThatMayNotBeMadeLeavesTheVolumeAvailable) {

@@ -168,6 +168,7 @@ class MemoryOrigin final : public origin::Origin {
     info.container_format = image.container_format;
     info.properties = image.properties;
     put(info, "");
+    if (image.is_protected.value_or(false)) static_cast<void>(protect_image(info.id, {}));
     return info;
   }
   Result<void> upload(const std::string& id, std::uint64_t size_bytes, const origin::ByteSource& source,
@@ -197,8 +198,18 @@ class MemoryOrigin final : public origin::Origin {
     if (answers_are_lost_) return fail(Errc::timeout, "no answer came");
     return {};
   }
+  bool is_protected(const std::string& id) const {
+    const std::lock_guard lock(mutex_);
+    return protected_.contains(id);
+  }
+  Result<void> protect_image(const std::string& id, const base::RequestContext&) override {
+    const std::lock_guard lock(mutex_);
+    protected_.insert(id);
+    return {};
+  }
   Result<void> delete_image(const std::string& id, const base::RequestContext&) override {
     const std::lock_guard lock(mutex_);
+    if (protected_.contains(id)) return fail(Errc::forbidden, "image " + id + " is protected");
     images_.erase(id);
     return {};
   }
@@ -210,6 +221,7 @@ class MemoryOrigin final : public origin::Origin {
   std::condition_variable_any changed_;
   std::map<std::string, std::pair<origin::ImageInfo, std::string>> images_;
   std::set<std::string> held_;
+  std::set<std::string> protected_;
   std::optional<std::string> denied_;
   std::map<std::string, std::vector<std::string>> marked_;
   std::string readers_;
