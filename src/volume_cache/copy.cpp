@@ -61,14 +61,43 @@ class VolumeImage final : public ImageFile {
   const std::unique_ptr<VolumeReader> reader_;
 };
 
-/// Glance's own keys (glance_core_properties), which a volume's image metadata has beside the image's properties.
-constexpr std::array<std::string_view, 9> core_properties = {
-    "checksum", "container_format", "disk_format", "image_name", "image_id", "min_disk", "min_ram", "name", "size"};
+/// What is the old image's own: Glance's attributes, which in a record are no properties, and what Cinder adds to them
+/// in a volume's image metadata (glance_core_properties, image_id, image_name, signature_verified).
+constexpr std::array<std::string_view, 30> attributes = {"checksum",
+                                                         "container_format",
+                                                         "created_at",
+                                                         "deleted",
+                                                         "deleted_at",
+                                                         "direct_url",
+                                                         "disk_format",
+                                                         "file",
+                                                         "id",
+                                                         "image_id",
+                                                         "image_name",
+                                                         "location",
+                                                         "locations",
+                                                         "min_disk",
+                                                         "min_ram",
+                                                         "name",
+                                                         "os_hidden",
+                                                         "owner",
+                                                         "protected",
+                                                         "schema",
+                                                         "self",
+                                                         "size",
+                                                         "status",
+                                                         "stores",
+                                                         "tags",
+                                                         "updated_at",
+                                                         "virtual_size",
+                                                         "visibility",
+                                                         "signature_verified",
+                                                         "validation_data"};
 
-/// What Glance keeps to itself, and what said that the image was signed: the new one is another.
+/// Nor is what Glance keeps to itself, and what said that the old image was signed.
 bool is_carried_over(std::string_view key) {
-  return std::ranges::find(core_properties, key) == core_properties.end() && !key.starts_with("os_glance") &&
-         !key.starts_with("img_signature") && key != "owner" && key != "signature_verified" && key != "stores";
+  return std::ranges::find(attributes, key) == attributes.end() && !key.starts_with("os_glance") &&
+         !key.starts_with("os_hash_") && !key.starts_with("img_signature");
 }
 
 std::map<std::string, std::string> properties_of(const Volume& volume) {

@@ -225,6 +225,19 @@ TEST_F(Copies, AnImageIsProtectedWhenItIsWhole) {
   EXPECT_TRUE(eventually([&] { return origin_.is_protected(image->id); }));
 }
 
+TEST_F(Copies, ImageMetadataDoesNotDecideWhatTheNewImageIs) {
+  start();
+  const auto source = made(content('u'));
+  std::map<std::string, std::string> metadata{{"hw_disk_bus", "scsi"}};
+  for (const char* key : {"id", "visibility", "protected", "status", "owner", "tags", "os_hidden", "os_hash_value"})
+    metadata[key] = "mine";
+  ASSERT_TRUE(catalog_->update_volume(source, {.image_metadata = metadata}));
+  const auto image = run(volumes_->start_upload(upload(source), user()));
+  ASSERT_TRUE(image) << image.error().message;
+  EXPECT_EQ(image->properties, (std::map<std::string, std::string>{{"hw_disk_bus", "scsi"}}));
+  EXPECT_TRUE(eventually([&] { return status(source) == "available"; }));
+}
+
 TEST_F(Copies, AnImageThatMayNotBeMadeLeavesTheVolumeAvailable) {
   start();
   const auto source = made(content('u'));
@@ -236,16 +249,29 @@ TEST_F(Copies, AnImageThatMayNotBeMadeLeavesTheVolumeAvailable) {
   EXPECT_EQ(status(source), "available");
 }
 
-TEST_F(Copies, AStopInTheMiddleOfAnUploadIsSettledAtTheNextStart) {
+TEST_F(Copies, ACrashInTheMiddleOfAnUploadIsSettledAtTheNextStart) {
+  start();
+  const auto source = made(content('u'));
+  // What a kill leaves behind; a stop in good order ends the upload first.
+  ASSERT_TRUE(catalog_->update_volume(source, {.status = "uploading"}));
+  restart();
+  EXPECT_EQ(status(source), "available");
+  EXPECT_EQ(first_bytes(source, 65536), content('u'));
+  ASSERT_TRUE(catalog_->update_volume(source, {.status = "uploading", .attach = catalog::Attachment{.id = "a"}}));
+  restart();
+  EXPECT_EQ(status(source), "in-use");
+}
+
+TEST_F(Copies, AStopEndsAnUploadAndTakesItsImageBack) {
   start();
   const auto source = made(content('u'));
   origin_.hold(MemoryOrigin::uploads);
-  ASSERT_TRUE(run(volumes_->start_upload(upload(source), user())));
+  const auto image = run(volumes_->start_upload(upload(source), user()));
+  ASSERT_TRUE(image);
   stop(seconds(0));
-  origin_.release(MemoryOrigin::uploads);
+  EXPECT_FALSE(origin_.has(image->id));
   start();
   EXPECT_EQ(status(source), "available");
-  EXPECT_EQ(first_bytes(source, 65536), content('u'));
 }
 
 TEST_F(Copies, AStatusSetByHandIsNoWorkThatWasCutShort) {
