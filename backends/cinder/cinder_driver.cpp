@@ -49,7 +49,7 @@ Errc errc_named(std::string_view name) {
 
 Capabilities CinderDriver::capabilities() const {
   // Whether it copies or shares is known to Cinder's driver alone.
-  return {.clone = CloneSupport::copy_on_write, .max_concurrency = options_.max_concurrency};
+  return {.clone = CloneSupport::copy_on_write, .max_concurrency = options_.max_concurrency, .can_read_volumes = false};
 }
 
 std::filesystem::path CinderDriver::image_path(const VolumeId& volume) const {

@@ -35,7 +35,8 @@ std::optional<std::uint64_t> zero_from(const LogicalVolume& volume) {
 
 Capabilities LvmDriver::capabilities() const {
   return {.clone = thin_ ? CloneSupport::copy_on_write : CloneSupport::full_copy,
-          .max_concurrency = options_.max_concurrency};
+          .max_concurrency = options_.max_concurrency,
+          .can_read_volumes = false};
 }
 
 Result<VolumeStats> LvmDriver::get_volume_stats() {

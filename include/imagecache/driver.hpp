@@ -73,8 +73,8 @@ class Driver {
   /// nothing to do it costs nothing.
   virtual Result<void> maintain() { return {}; }
 
-  /// Opens a volume to be read while others may use it. Errc::not_found. A driver without it (Errc::unsupported) can
-  /// make no volume from another and no image from a volume.
+  /// Opens a volume to be read while others may use it. Errc::not_found. A driver without it
+  /// (Capabilities::can_read_volumes false) can make no volume from another and no image from a volume.
   virtual Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) {
     return fail(Errc::unsupported, volume.name + ": this driver cannot read volumes");
   }

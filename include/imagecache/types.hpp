@@ -36,6 +36,7 @@ struct Capabilities {
   unsigned clones_per_source = 0;               ///< most clones of one volume alive at a time; 0: no limit
   bool serialize_clones_of_one_source = false;  ///< clones of one source at once are slower than one after the other
   bool has_model_update = false;                ///< Driver::model_update() says something
+  bool can_read_volumes = true;                 ///< Driver::read_volume() is there
 };
 
 struct VolumeStats {

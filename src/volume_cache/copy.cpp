@@ -115,6 +115,15 @@ std::uint64_t number_in(const std::map<std::string, std::string>& metadata, cons
 
 }  // namespace
 
+Result<void> VolumeCache::Impl::check_readable(const Volume& volume) const {
+  const Backend* of = backend(volume.backend);
+  if (of == nullptr || of->capabilities().can_read_volumes) return {};
+  return fail(Errc::unsupported,
+              fmt::format("Volume {} is on backend {}, whose driver cannot read volumes: it can be neither copied nor "
+                          "uploaded here.",
+                          volume.id, volume.backend));
+}
+
 Task<Result<void>> VolumeCache::Impl::take_over(const CreateRequest& request, Volume& row) {
   IMAGECACHE_CO_TRY(const Volume source, co_await find_volume(request.source_volid));
   if (Result<void> tenants = co_await check_no_image_volume(source.id); !tenants)
@@ -130,6 +139,7 @@ Task<Result<void>> VolumeCache::Impl::take_over(const CreateRequest& request, Vo
                    fmt::format("Invalid input received: Volume size '{}'GB cannot be smaller than original volume size "
                                " {}GB. They must be >= original volume size.",
                                request.size_gb, source.size_gb));
+  IMAGECACHE_CO_CHECK(check_readable(source));
   row.source_volid = source.id;
   row.image_metadata = source.image_metadata;
   row.bootable = source.bootable;
@@ -168,6 +178,7 @@ Task<Result<origin::ImageInfo>> VolumeCache::Impl::start_upload(UploadRequest re
                                request.disk_format, request.container_format));
   IMAGECACHE_CO_TRY(Volume volume, co_await find_volume(request.volume_id));
   IMAGECACHE_CO_CHECK(co_await check_no_image_volume(volume.id));
+  IMAGECACHE_CO_CHECK(check_readable(volume));
   const Error wrong_state{Errc::conflict, fmt::format("Volume {} status must be {}", volume.id,
                                                       request.force ? "available or in-use" : "available")};
   if (volume.status != "available" && !(request.force && volume.status == "in-use"))

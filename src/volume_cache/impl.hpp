@@ -235,6 +235,8 @@ struct VolumeCache::Impl {
   /// The volume's bytes as an image to be copied into another.
   Task<Result<std::unique_ptr<ImageFile>>> open_source(const Volume& source);
   Task<Result<Made>> make_copy(CreationPtr creation, const Begun& begun);
+  /// Errc::unsupported where its backend cannot.
+  Result<void> check_readable(const Volume& volume) const;
   /// What a copy of this volume starts with; its checks.
   Task<Result<void>> take_over(const CreateRequest& request, Volume& row);
   Task<Result<origin::ImageInfo>> start_upload(UploadRequest request, base::RequestContext context);

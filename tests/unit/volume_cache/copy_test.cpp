@@ -105,6 +105,18 @@ TEST_F(Copies, AnImageVolumeThatIsReadIsNotRemovedByARestart) {
   EXPECT_EQ(status(id), "in-use");
 }
 
+TEST_F(Copies, WhereVolumesCannotBeReadNeitherRowNorImageIsMade) {
+  capabilities_ = Capabilities{.clone = CloneSupport::copy_on_write, .max_concurrency = 8, .can_read_volumes = false};
+  start();
+  const auto source = made(content('s'));
+  EXPECT_EQ(create(copy_of(source)).error().code, Errc::unsupported);
+  EXPECT_EQ(catalog_->list_volumes({.project_id = user_project}).value().size(), 1U);
+  const auto refused = run(volumes_->start_upload(upload(source, "refused"), user()));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::unsupported) << "the origin was asked: " << refused.error().message;
+  EXPECT_EQ(status(source), "available");
+}
+
 TEST_F(Copies, AFailedCopyLeavesNothingAndTellsItsOwner) {
   start();
   const auto source = made(content('s'));
