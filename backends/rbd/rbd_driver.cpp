@@ -423,11 +423,14 @@ Result<ConnectionInfo> RbdDriver::initialize_connection(const VolumeId& volume) 
                {"discard", "true"}}};
 }
 
-// As `rbd du` counts: whole objects, which with a fast-diff map costs no question to the OSDs.
+// As `rbd du` counts: whole objects, of which a fast-diff map knows. Without it the OSDs would be asked about each of
+// them, while those wait that want to clone.
 Result<std::optional<std::uint64_t>> RbdDriver::used_bytes(const VolumeId& volume) {
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   librbd::Image image;
   IMAGECACHE_CHECK(cluster_.open_read_only(connection, volume.name, image));
+  std::uint64_t features = 0;
+  if (image.features(&features) < 0 || (features & RBD_FEATURE_FAST_DIFF) == 0) return std::nullopt;
   IMAGECACHE_TRY(const auto size_bytes, cluster_.size_bytes(connection, volume.name, image));
   std::uint64_t used = 0;
   const auto add = [](std::uint64_t, std::size_t length, int exists, void* sum) {

@@ -49,6 +49,17 @@ TEST_P(RbdDriver, AnImageVolumeHasOneSnapshotHoweverManyItsClones) {
   EXPECT_EQ(pool().relatives(one_), std::pair(std::size_t{0}, std::size_t{0}));
 }
 
+TEST_P(RbdDriver, HowMuchItHoldsIsSaidWhereThatCostsNoQuestionPerObject) {
+  make_image_volume();
+  const auto known = driver().used_bytes(base_);
+  ASSERT_TRUE(known) << known.error().message;
+  EXPECT_EQ(*known, 4 * mib);
+  pool().disable(base_, RBD_FEATURE_FAST_DIFF);
+  const auto unknown = driver().used_bytes(base_);
+  ASSERT_TRUE(unknown) << unknown.error().message;
+  EXPECT_FALSE(*unknown);
+}
+
 TEST_P(RbdDriver, ASizeThatIsAskedForAgainGetsASnapshotOfItsOwn) {
   make_image_volume();
   ASSERT_TRUE(clone(one_, 8 * mib));

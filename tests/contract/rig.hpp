@@ -192,6 +192,11 @@ class RbdPool {
     if (connection_->rbd.open(connection_->pool, image, volume.name.c_str(), nullptr) >= 0)
       image.snap_remove(name.c_str());
   }
+  void disable(const VolumeId& volume, std::uint64_t features) {
+    librbd::Image image;
+    ASSERT_EQ(connection_->rbd.open(connection_->pool, image, volume.name.c_str(), nullptr), 0) << volume.name;
+    EXPECT_EQ(image.update_features(features, false), 0) << volume.name;
+  }
   void shut_out(const std::string& client_address) {
     EXPECT_EQ(connection_->rados.blocklist_add(client_address, 60), 0) << client_address;
   }
