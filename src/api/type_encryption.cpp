@@ -21,6 +21,14 @@ Result<VolumeType> find_blocking(ApiContext& api, const std::string& id) {
   return std::move(*type);
 }
 
+/// For anyone who may use it, whom the policy allows; for others it is not there.
+Result<VolumeType> find_usable(ApiContext& api, const base::RequestContext& who, const std::string& id) {
+  IMAGECACHE_TRY(auto type, find_blocking(api, id));
+  IMAGECACHE_TRY(const bool usable, may_use(api.volumes, who, type));
+  if (!usable) return fail(Errc::not_found, "Volume type " + id + " could not be found.");
+  return type;
+}
+
 /// Cinder's members and their types; whatever else a client sends is not kept.
 Result<Map> parse_specs(std::string_view body, bool is_new) {
   IMAGECACHE_TRY(const JsonIn specs, wrapped_object(body, "encryption"));
@@ -67,15 +75,17 @@ Result<void> write_blocking(ApiContext& api, const std::string& id, const Map& s
 }
 
 base::Task<Reply> show_all(Call& call) {
-  auto type = co_await base::offload(
-      call.api.pool, [&api = call.api, id = call.parameter("type_id")] { return find_blocking(api, id); });
+  auto type = co_await base::offload(call.api.pool, [&api = call.api, who = call.who, id = call.parameter("type_id")] {
+    return find_usable(api, who, id);
+  });
   if (!type) co_return fault(type.error());
   co_return json_reply(200, type_specs_view(*type));
 }
 
 base::Task<Reply> show(Call& call) {
-  auto type = co_await base::offload(
-      call.api.pool, [&api = call.api, id = call.parameter("type_id")] { return find_blocking(api, id); });
+  auto type = co_await base::offload(call.api.pool, [&api = call.api, who = call.who, id = call.parameter("type_id")] {
+    return find_usable(api, who, id);
+  });
   if (!type) co_return fault(type.error());
   const Json specs = type_specs_view(*type);
   const std::string& key = call.parameter("key");
