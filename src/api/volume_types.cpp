@@ -68,7 +68,11 @@ Result<std::optional<catalog::VolumeType>> default_type(volume_cache::VolumeCach
 
 Result<bool> may_use(volume_cache::VolumeCache& volumes, const base::RequestContext& who,
                      const catalog::VolumeType& type) {
-  if (type.is_public || who.is_admin) return true;
+  if (who.is_admin) return true;
+  IMAGECACHE_TRY(const auto rows, volumes.catalog().list_volume_types());
+  // Else a backend's own name would lead past the type that keeps the backend for a few.
+  if (!rows.empty() && std::ranges::find(rows, type.id, &catalog::VolumeType::id) == rows.end()) return false;
+  if (type.is_public) return true;
   IMAGECACHE_TRY(const auto ids, volumes.catalog().types_of_project(who.project_id));
   return std::ranges::find(ids, type.id) != ids.end();
 }

@@ -32,7 +32,8 @@ enum class TypeDetail { shown, created, updated };
 /// The object inside {"volume_type": …}.
 Json type_view(const catalog::VolumeType& type, bool is_admin, TypeDetail detail = TypeDetail::shown);
 
-/// May this caller use it? Public, his project has access, or he is an administrator. Blocks.
+/// May this caller use it? Public, his project has access, or he is an administrator. The type that a backend is by
+/// itself is for everybody only while there are no rows, as in visible_types(). Blocks.
 Result<bool> may_use(volume_cache::VolumeCache& volumes, const base::RequestContext& who,
                      const catalog::VolumeType& type);
 

@@ -31,7 +31,12 @@ Result<VolumeCreateBody> complete_blocking(ApiContext& api, const base::RequestC
   if (!body.source_volid.empty()) {
     IMAGECACHE_TRY(const auto source, find_volume_blocking(api, who, body.source_volid));
     if (body.size_gb == 0) body.size_gb = source.volume.size_gb;
-    if (body.volume_type.empty()) body.volume_type = source.volume.volume_type;
+    if (body.volume_type.empty()) {
+      body.volume_type = source.volume.volume_type;
+      // A backend's own: that volume was made before there were rows, or without a type.
+      IMAGECACHE_TRY(const auto row, api.volumes.catalog().find_volume_type(body.volume_type));
+      if (!row) return body;
+    }
   }
   IMAGECACHE_TRY(body.volume_type, type_name_blocking(api.volumes, who, body.volume_type));
   return body;

@@ -79,8 +79,9 @@ std::unique_ptr<identity::Authenticator> noauth_for_images(const config::Config&
 Result<std::unique_ptr<Identities>> Identities::load(const config::Config& config, const config::Pipeline& pipeline) {
   const auto files = config.policy_files();
   // One file for both: no two rules of Glance's and Cinder's have one name but context_is_admin, which means the same.
-  const auto of_images = identity::image_cache_policies(config.get_bool("oslo_policy", "enforce_new_defaults"));
-  const auto of_volumes = identity::volume_policies();
+  const bool enforce_new_defaults = config.get_bool("oslo_policy", "enforce_new_defaults");
+  const auto of_images = identity::image_cache_policies(enforce_new_defaults);
+  const auto of_volumes = identity::volume_policies(enforce_new_defaults);
   std::vector<identity::PolicyDefault> defaults(of_images.begin(), of_images.end());
   defaults.insert(defaults.end(), of_volumes.begin(), of_volumes.end());
   IMAGECACHE_TRY(identity::Policy policy,

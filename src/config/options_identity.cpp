@@ -53,8 +53,9 @@ constexpr auto policy = std::to_array<Option>({
      .name = "enforce_new_defaults",
      .type = boolean,
      .default_text = "false",
-     .help = "Read because Glance has it, and without effect: the rules of the cache have one default only, "
-             "role:admin."},
+     .help =
+         "Only the newer defaults of Glance's and Cinder's rules, without the older ones that they still accept beside "
+         "them: then a reader of a project changes none of its volumes."},
     {.section = "oslo_concurrency",
      .name = "lock_path",
      .type = path,

@@ -78,7 +78,8 @@ class Policy {
 /// first three also accept whom manage_image_cache accepts, until [oslo_policy] enforce_new_defaults is set.
 std::span<const PolicyDefault> image_cache_policies(bool enforce_new_defaults = false);
 
-/// Those of the Block Storage API, named as Cinder's ("volume:get_all"), with Cinder's defaults.
-std::span<const PolicyDefault> volume_policies();
+/// Those of the Block Storage API, named as Cinder's ("volume:get_all"), with Cinder's defaults: those from before Xena
+/// too, until [oslo_policy] enforce_new_defaults is set. Of those, "volume:create" was anybody's.
+std::span<const PolicyDefault> volume_policies(bool enforce_new_defaults = false);
 
 }  // namespace imagecache::identity

@@ -245,7 +245,7 @@ TEST(BlockStorageApi, HostsPoolsAndCapabilitiesSayTheSameOfABackend) {
   EXPECT_EQ(daemon.volume("GET", "/capabilities/elsewhere").status, 404);
 }
 
-TEST(BlockStorageApi, ATypeThatIsNotPublicIsForTheProjectsThatHaveAccess) {
+TEST(BlockStorageApi, AnAdministratorSaysWhichProjectsHaveAccessToAType) {
   Daemon daemon;
   const auto id = new_type(daemon, {{"name", "private"}, {"os-volume-type-access:is_public", false}});
   const auto list = [&] { return parsed(daemon.volume("GET", "/types/" + id + "/os-volume-type-access")); };

@@ -6,8 +6,8 @@
 namespace imagecache::identity {
 namespace {
 
-Policy policy(const std::string& file = "{}") {
-  auto parsed = Policy::parse(file, "policy.yaml", {}, volume_policies());
+Policy policy(const std::string& file = "{}", bool enforce_new_defaults = false) {
+  auto parsed = Policy::parse(file, "policy.yaml", {}, volume_policies(enforce_new_defaults));
   EXPECT_TRUE(parsed) << parsed.error().message;
   EXPECT_TRUE(parsed->warnings().empty());
   return std::move(*parsed);
@@ -26,11 +26,27 @@ TEST(VolumePolicies, AProjectsMembersDoAndItsReadersLook) {
   const Policy rules = policy();
   EXPECT_TRUE(rules.allows("volume:create", who("member"), of_p));
   EXPECT_TRUE(rules.allows("volume:create_from_image", who("member"), of_p));
-  EXPECT_FALSE(rules.allows("volume:create", who("reader"), of_p));
   EXPECT_TRUE(rules.allows("volume:get_all", who("reader"), of_p));
-  // The older rule beside the newer, as Cinder still has it: whoever is in the project.
+  // The older rule beside the newer, as Cinder still has it: whoever is in the project, or anybody.
   EXPECT_TRUE(rules.allows("volume:delete", who("reader"), of_p));
   EXPECT_TRUE(rules.allows("message:get", who("somebody"), of_p));
+  EXPECT_TRUE(rules.allows("volume:create", who("somebody"), of_p));
+  EXPECT_TRUE(rules.allows("volume:create_from_image", who("somebody"), of_p));
+  EXPECT_TRUE(rules.allows("volume_extension:type_get_all", who("somebody"), of_p));
+}
+
+TEST(VolumePolicies, WithTheNewDefaultsEnforcedAReaderOnlyLooks) {
+  const Policy rules = policy("{}", true);
+  for (const char* rule : {"volume:create", "volume:create_from_image", "volume:delete", "volume:extend",
+                           "volume:retype", "volume_extension:volume_actions:attach", "message:delete"}) {
+    EXPECT_FALSE(rules.allows(rule, who("reader"), of_p)) << rule;
+    EXPECT_TRUE(rules.allows(rule, who("member"), of_p)) << rule;
+    EXPECT_TRUE(rules.allows(rule, who("admin", "q"), of_p)) << rule;
+  }
+  for (const char* rule : {"volume:get", "volume_extension:type_get_all", "message:get"}) {
+    EXPECT_TRUE(rules.allows(rule, who("reader"), of_p)) << rule;
+    EXPECT_FALSE(rules.allows(rule, who("somebody"), of_p)) << rule;
+  }
 }
 
 TEST(VolumePolicies, OfAnotherProjectOnlyAnAdministratorMay) {
