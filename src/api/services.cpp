@@ -133,6 +133,8 @@ base::Task<Reply> enable(Call& call, const JsonIn& body, bool disabled, bool wit
 
 /// freeze, thaw: what is there stays, nothing new is made.
 base::Task<Reply> freeze(Call& call, const JsonIn& body, bool frozen) {
+  if (auto refused = refused_by_policy(call, frozen ? "volume:freeze_host" : "volume:thaw_host"))
+    co_return std::move(*refused);
   auto host = string_member(body, "host", 255);
   if (!host) co_return fault(host.error());
   if (!*host || (*host)->empty()) co_return fault(400, "Invalid input received: Host name is missing.");

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "base/log.hpp"
 #include "base/text.hpp"
 #include "base/try.hpp"
 #include "origin/glance_http.hpp"
@@ -66,8 +67,10 @@ Result<std::string> GlanceUploads::ask(const Question& question, const base::Req
     return {};
   };
   const auto asked = client_.get(get, stop);
+  // The owner of the volume may be told why, but not where the origin is: that is for the log.
   const auto failed = [&](Error error) -> Result<std::string> {
-    return fail(error.code, fmt::format("{} {} at {}: {}", question.method, question.path, base_url, error.message));
+    base::log::warning("origin", &context, "{} {} at {}: {}", question.method, question.path, base_url, error.message);
+    return fail(error.code, fmt::format("{} {}: {}", question.method, question.path, error.message));
   };
   // The status says what happened, also where our body was not taken to its end.
   if (head.status == 413) return failed({Errc::quota_exceeded, failure_of(head, body).error.message});

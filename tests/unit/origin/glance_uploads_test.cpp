@@ -110,6 +110,7 @@ TEST(GlanceUploads, ARefusalIsTheOriginsOwnWord) {
     ASSERT_FALSE(made);
     EXPECT_EQ(made.error().code, one.code) << one.status;
     EXPECT_NE(made.error().message.find("because of it"), std::string::npos) << made.error().message;
+    EXPECT_EQ(made.error().message.find("127.0.0.1"), std::string::npos) << made.error().message;
     // Never twice: the first may have been done.
     EXPECT_EQ(server.heads().size(), 1U);
   }
