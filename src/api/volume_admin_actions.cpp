@@ -61,14 +61,16 @@ base::Task<Reply> reset_status(Call& call, const JsonIn& arguments, const catalo
   VolumeRowUpdate update;
   update.detach = detach;
   if (!wanted.empty()) {
-    const bool by_hand = volume_cache::was_set_by_hand(volume);
     if (volume_cache::is_at_work(volume)) {
       co_return fault(400, "Invalid volume: it is " + volume.status +
                                ", and that is going on; delete it by force, or wait until it has ended.");
     }
-    if (!wanted.starts_with("error") && volume.status == "error" && !by_hand) {
-      co_return fault(
-          400, "Invalid volume: it was never finished and has no data, delete it instead: " + volume.status_reason);
+    // Nor another error: by way of it would follow "available".
+    if (wanted != volume.status && volume_cache::has_failed(volume)) {
+      co_return fault(400,
+                      "Invalid volume: it was never finished or its deletion has begun, so it has no data for all "
+                      "we know, delete it instead: " +
+                          volume.status_reason);
     }
     update.from = {volume.status};
     update.status = wanted;
@@ -92,7 +94,10 @@ base::Task<Reply> force_detach(Call& call, const JsonIn& arguments, const catalo
     co_return fault(404, "Volume attachment could not be found with filter: attachment_id = " + **attachment + ".");
   }
   if (!volume.attachment) co_return fault(400, "Invalid volume: it is not attached.");
-  VolumeRowUpdate update{.from = {"in-use", "attaching", "detaching", "error"}, .status = "available", .detach = true};
+  VolumeRowUpdate update{.from = {"in-use", "attaching", "detaching", "error"},
+                         .status = "available",
+                         .status_reason = "",
+                         .detach = true};
   update.from_attachment = volume.attachment->id;
   auto done = co_await write_row(call, std::move(update));
   co_return done ? empty_reply(202) : invalid_volume(done.error());

@@ -185,7 +185,7 @@ Task<Result<origin::ImageInfo>> VolumeCache::Impl::start_upload(UploadRequest re
     co_return std::unexpected(wrong_state);
   // From this very state: it is what the volume goes back to.
   auto mark = [id = volume.id, status = volume.status, wrong_state](Catalog& to) -> Result<void> {
-    Result<void> marked = to.update_volume(id, {.from = {status}, .status = "uploading"});
+    Result<void> marked = to.update_volume(id, {.from = {status}, .status = "uploading", .status_reason = ""});
     if (!marked && marked.error().code == Errc::conflict) return std::unexpected(wrong_state);
     return marked;
   };

@@ -30,8 +30,9 @@ Task<Result<void>> VolumeCache::Impl::remove(std::string id) {
   auto mark = [id](Catalog& to) -> Result<Volume> {
     IMAGECACHE_TRY(std::optional<Volume> volume, to.find_volume(id));
     if (!volume) return fail(Errc::not_found, volume_not_found(id));
-    Result<void> marked = volume->attachment ? fail(Errc::conflict, "attached")
-                                             : to.update_volume(id, {.from = deletable(), .status = "deleting"});
+    Result<void> marked = volume->attachment
+                              ? fail(Errc::conflict, "attached")
+                              : to.update_volume(id, {.from = deletable(), .status = "deleting", .status_reason = ""});
     if (!marked && marked.error().code == Errc::conflict)
       return fail(Errc::conflict,
                   fmt::format("Volume status must be available or error or error_restoring or error_extending or "
@@ -117,7 +118,7 @@ Task<Result<void>> VolumeCache::Impl::cancel(std::string id, std::string not_our
   auto mark = [id, not_ours](Catalog& to) -> Result<std::optional<Volume>> {
     IMAGECACHE_TRY(std::optional<Volume> volume, to.find_volume(id));
     if (volume && (not_ours.empty() || volume->name != not_ours))
-      IMAGECACHE_CHECK(to.update_volume(id, {.status = "deleting"}));
+      IMAGECACHE_CHECK(to.update_volume(id, {.status = "deleting", .status_reason = ""}));
     return volume;
   };
   IMAGECACHE_CO_TRY(std::optional<Volume> volume, co_await in_catalog(std::move(mark)));
@@ -149,7 +150,7 @@ Task<Result<void>> VolumeCache::Impl::extend(std::string id, std::uint64_t new_s
   if (of == nullptr)
     co_return fail(Errc::unavailable, fmt::format("volume {}: its backend {} is not enabled", id, volume.backend));
   auto mark = [id, new_size_gb](Catalog& to) -> Result<void> {
-    IMAGECACHE_CHECK(to.update_volume(id, {.from = {"available"}, .status = "extending"}));
+    IMAGECACHE_CHECK(to.update_volume(id, {.from = {"available"}, .status = "extending", .status_reason = ""}));
     Result<void> resized = to.resize_volume(id, new_size_gb);
     if (!resized) static_cast<void>(to.update_volume(id, {.status = "available"}));
     return resized;

@@ -25,10 +25,14 @@ bool is_at_work(const catalog::Volume& volume) {
   return is_work(volume.status) && !was_set_by_hand(volume);
 }
 
+bool has_failed(const catalog::Volume& volume) {
+  return volume.name.empty() ||
+         (volume.status.starts_with("error") && volume.status != "error_extending" && !was_set_by_hand(volume));
+}
+
 std::optional<std::string> set_by_hand_reason(const catalog::Volume& volume, std::string_view new_status) {
   if (!is_work(new_status) && !new_status.starts_with("error")) return "";
-  // One that failed by itself keeps its reason: it says that there is no data.
-  if (volume.status == "error" && !was_set_by_hand(volume)) return std::nullopt;
+  if (has_failed(volume)) return std::nullopt;
   return std::string(by_hand) + volume.status;
 }
 

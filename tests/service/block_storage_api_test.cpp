@@ -143,6 +143,31 @@ TEST(BlockStorageApi, AStatusSetByHandLosesNoBytesOverARestart) {
   EXPECT_FALSE(std::filesystem::exists(daemon.volume_file(id)));
 }
 
+TEST(BlockStorageApi, AVolumeDetachedByForceHasNoStatusSetByHandAnyMore) {
+  Daemon daemon;
+  const auto id = available_volume(daemon);
+  ASSERT_EQ(act(daemon, id, "os-attach", {{"host_name", "h"}, {"mountpoint", "/dev/vdb"}}).status, 202);
+  ASSERT_EQ(act(daemon, id, "os-reset_status", {{"status", "error"}}).status, 202);
+  EXPECT_NE(daemon.service->volumes().catalog().find_volume(id).value()->status_reason, "");
+  ASSERT_EQ(act(daemon, id, "os-force_detach").status, 202);
+  EXPECT_EQ(daemon.service->volumes().catalog().find_volume(id).value()->status_reason, "");
+}
+
+TEST(BlockStorageApi, WhatCouldNotBeDeletedIsNotCalledAvailable) {
+  Daemon daemon;
+  const auto id = available_volume(daemon);
+  auto& catalog = daemon.service->volumes().catalog();
+  ASSERT_TRUE(catalog.update_volume(id, {.status = "error_deleting", .status_reason = "the disk is on fire"}));
+  EXPECT_EQ(act(daemon, id, "os-reset_status", {{"status", "error_deleting"}}).status, 202);
+  for (const char* status : {"available", "error", "error_extending"})
+    EXPECT_EQ(act(daemon, id, "os-reset_status", {{"status", status}}).status, 400) << status;
+  // An extend that failed leaves it whole.
+  ASSERT_TRUE(catalog.update_volume(id, {.status = "error_extending", .status_reason = "no room"}));
+  EXPECT_EQ(act(daemon, id, "os-reset_status", {{"status", "error"}}).status, 202);
+  EXPECT_EQ(act(daemon, id, "os-reset_status", {{"status", "available"}}).status, 202);
+  EXPECT_EQ(status_of(daemon, id), "available");
+}
+
 TEST(BlockStorageApi, AVolumeIsCopiedFromAnother) {
   Daemon daemon;
   const std::string raw = sparse_disk();
@@ -172,6 +197,9 @@ TEST(BlockStorageApi, WhatNoBackendCanServeFailsAndTheProjectFindsAMessage) {
   const auto id = empty_volume(daemon, {{"volume_type", type}});
   ASSERT_EQ(daemon.settle(id), "error");
   EXPECT_TRUE(daemon.show(id)["os-vol-host-attr:host"].is_null());
+  // It has no data, and no way leads round that.
+  for (const char* status : {"available", "error_extending", "error_deleting", "maintenance", "creating"})
+    EXPECT_EQ(act(daemon, id, "os-reset_status", {{"status", status}}).status, 400) << status;
   daemon.restart();
   EXPECT_EQ(versioned(daemon, "GET", "/messages", "3.0").status, 404);
   const json messages = parsed(versioned(daemon, "GET", "/messages", "3.3"))["messages"];
@@ -294,7 +322,8 @@ TEST(BlockStorageApi, AVolumeIsRetypedWhereItIs) {
 TEST(BlockStorageApi, APolicyFileSaysWhoMay) {
   const TempDir directory;
   const auto file = directory / "policy.yaml";
-  std::ofstream(file) << "\"volume:create\": \"!\"\n\"volume:retype\": \"!\"\n\"volume_extension:hosts\": \"!\"\n";
+  std::ofstream(file) << "\"volume:create\": \"!\"\n\"volume:retype\": \"!\"\n\"volume_extension:hosts\": \"!\"\n"
+                      << "\"volume:freeze_host\": \"!\"\n";
   Daemon daemon({.backend = "[oslo_policy]\npolicy_file = " + file.native() + "\n"});
   const auto refused = daemon.volume("POST", "/volumes", {{"volume", {{"size", 1}}}});
   EXPECT_EQ(refused.status, 403);
@@ -305,6 +334,9 @@ TEST(BlockStorageApi, APolicyFileSaysWhoMay) {
             "Policy doesn't allow volume:retype to be performed.");
   EXPECT_EQ(daemon.volume("GET", "/os-hosts").status, 403);
   EXPECT_EQ(daemon.volume("GET", "/os-services").status, 200);
+  const json host{{"host", "testhost@file1"}};
+  EXPECT_EQ(daemon.volume("PUT", "/os-services/freeze", host).status, 403);
+  EXPECT_EQ(daemon.volume("PUT", "/os-services/thaw", host).status, 200);
 }
 
 TEST(BlockStorageApi, TheDefaultQuotaClassIsForEveryProjectAndSurvivesARestart) {

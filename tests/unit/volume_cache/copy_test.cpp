@@ -300,6 +300,41 @@ TEST_F(Copies, AStatusSetByHandIsNoWorkThatWasCutShort) {
   EXPECT_EQ(first_bytes(source, 65536), content('s'));
 }
 
+TEST_F(Copies, WorkThatBeginsAfterAStatusWasSetByHandIsWorkAgain) {
+  start();
+  const auto set_by_hand = [&](const std::string& id, const char* now) {
+    ASSERT_TRUE(catalog_->update_volume(id, {.status = now, .status_reason = "reset by an administrator from in-use"}));
+  };
+  const auto extended = made(content('e'));
+  set_by_hand(extended, "available");
+  driver().hold(Op::extend);
+  auto extending = begin(volumes_->extend(extended, 2));
+  ASSERT_TRUE(driver().wait_until_held(Op::extend));
+  EXPECT_EQ(row(extended)->status_reason, "");
+  driver().release(Op::extend);
+  EXPECT_TRUE(extending.get());
+
+  set_by_hand(extended, "available");
+  origin_.hold(MemoryOrigin::uploads);
+  ASSERT_TRUE(run(volumes_->start_upload(upload(extended), user())));
+  EXPECT_EQ(row(extended)->status_reason, "");
+  origin_.release(MemoryOrigin::uploads);
+  ASSERT_TRUE(eventually([&] { return status(extended) == "available"; }));
+
+  for (const bool by_force : {false, true}) {
+    const auto removed = made(content('r'));
+    set_by_hand(removed, "error");
+    driver().hold(Op::remove);
+    auto removing = begin(by_force ? volumes_->cancel(removed) : volumes_->remove(removed));
+    ASSERT_TRUE(driver().wait_until_held(Op::remove));
+    EXPECT_EQ(status(removed), "deleting");
+    EXPECT_EQ(row(removed)->status_reason, "") << by_force;
+    driver().release(Op::remove);
+    EXPECT_TRUE(removing.get());
+    EXPECT_TRUE(eventually([&] { return !row(removed); }));
+  }
+}
+
 class Scheduling : public Copies {
  protected:
   catalog::VolumeType type(const std::string& name, std::map<std::string, std::string> specs) {
