@@ -51,11 +51,11 @@ TEST(MemoryDriver, WrongOptionsAreNamedWithTheirSection) {
 TEST(Drivers, AreFoundByTheirNamesAndNoOthers) {
   for (const std::string& name : backends::driver_names()) EXPECT_NE(backends::find_driver(name), nullptr) << name;
 #ifdef IMAGECACHE_BACKEND_RBD
-  EXPECT_EQ(backends::driver_names(), (std::vector<std::string>{"file", "memory", "cinder", "rbd"}));
+  EXPECT_EQ(backends::driver_names(), (std::vector<std::string>{"file", "memory", "lvm", "cinder", "rbd"}));
   EXPECT_EQ(backends::find_driver("cinder.volume.drivers.rbd.RBDDriver"), backends::find_driver("rbd"));
   EXPECT_EQ(backends::find_driver("cinder_image_cache.rbd.RBDDriver"), backends::find_driver("rbd"));
 #else
-  EXPECT_EQ(backends::driver_names(), (std::vector<std::string>{"file", "memory", "cinder"}));
+  EXPECT_EQ(backends::driver_names(), (std::vector<std::string>{"file", "memory", "lvm", "cinder"}));
 #endif
   EXPECT_EQ(backends::find_driver(""), nullptr);
   EXPECT_EQ(backends::find_driver("File"), nullptr);
