@@ -294,6 +294,7 @@ Result<void> RbdDriver::delete_volume(const VolumeId& volume) {
     }
   }
   if (code < 0 && code != -ENOENT) return cluster_.failed(volume.name + ": cannot delete", code, connection);
+  if (code == -ENOENT) trash_.try_all_soon();
   if (!parent.empty()) trash_.remove(*connection, parent);
   if (!any_in_trash) trash_.remove_all(*connection);  // its parent may have come there meanwhile
   return {};

@@ -70,6 +70,11 @@ void Trash::remove_all(Connection& connection) {
   for (const std::string& id : ids) remove(connection, id);
 }
 
+void Trash::try_all_soon() {
+  const std::lock_guard lock(mutex_);
+  for (auto& [id, wait] : waiting_) wait = {.until = {}, .length = {}, .is_stuck = wait.is_stuck};
+}
+
 Result<void> Trash::maintain() {
   std::vector<std::string> due;
   bool search_first = false;

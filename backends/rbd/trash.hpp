@@ -28,6 +28,8 @@ class Trash {
   void remove(Connection& connection, const std::string& id);
   /// Tries each.
   void remove_all(Connection& connection);
+  /// Somebody else has deleted a clone of who knows which: the next maintain() tries all.
+  void try_all_soon();
   /// The first time looks for what an earlier process has left there. Then tries what it has not tried for a while:
   /// for a clone that lives for months, each two minutes.
   Result<void> maintain();
