@@ -3,6 +3,7 @@
 
 import json
 import sys
+import threading
 
 sys.dont_write_bytecode = True
 import oslo_messaging  # noqa: E402
@@ -10,9 +11,14 @@ from oslo_config import cfg  # noqa: E402
 
 
 class Writer:
+    one_at_a_time = threading.Lock()
+
     def info(self, context, publisher_id, event_type, payload, metadata):
-        print(json.dumps({"event_type": event_type, "publisher_id": publisher_id, "payload": payload, "context": context,
-                          "metadata": metadata}), flush=True)
+        line = json.dumps({"event_type": event_type, "publisher_id": publisher_id, "payload": payload, "context": context,
+                           "metadata": metadata}) + "\n"
+        with self.one_at_a_time:    # the executor has many threads
+            sys.stdout.write(line)
+            sys.stdout.flush()
 
 
 def main():
