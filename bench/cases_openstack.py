@@ -3,8 +3,9 @@
 import contextlib
 import os
 import sys
-import threading
 import time
+
+import pymysql
 
 from measure import Row, median
 from rig import ROOT
@@ -50,33 +51,36 @@ class Cloud(cloud.Cloud):
             if text != strict:
                 yield
 
-    def until_available(self, image_id, backend, poll_s=0.05):
+    def database(self):
+        """A connection to Cinder's own: a question there costs a fraction of a millisecond and takes no turn of cinder-api's,
+        so that a volume is seen to be available when it is, and not at the next stroke of a clock of ours."""
+        return contextlib.closing(pymysql.connect(unix_socket=str(self.folder / "cinder/mariadb/sock"), user="cinder",
+                                                  password="secret", database="cinder", autocommit=True))
+
+    def wait(self, volume_ids, poll_s):
+        """Until all of them are available."""
+        waiting, ends = set(volume_ids), time.monotonic() + 900
+        with self.database() as database, database.cursor() as cursor:
+            while waiting:
+                cursor.execute("select id, status from volumes where id in %s", [sorted(waiting)])
+                states = dict(cursor.fetchall())
+                failed = [volume_id for volume_id in waiting if states.get(volume_id) not in ("creating", "downloading", "available")]
+                if failed or time.monotonic() > ends:
+                    raise RuntimeError(f"not available: {states}")
+                waiting -= {volume_id for volume_id, status in states.items() if status == "available"}
+                if waiting:
+                    time.sleep(poll_s)
+
+    def until_available(self, image_id, backend):
         began = time.monotonic()
-        volume_id = self.asked(image_id, backend, size_gb=SIZE_GB)
-        while True:
-            status = self.show(volume_id)["status"]
-            if status == "available":
-                return time.monotonic() - began
-            if status == "error" or time.monotonic() - began > 900:
-                raise RuntimeError(f"volume {volume_id} on {backend} is {status}")
-            time.sleep(poll_s)
+        self.wait([self.asked(image_id, backend, size_gb=SIZE_GB)], poll_s=0.002)
+        return time.monotonic() - began
 
     def many(self, image_id, backend):
         """Creates per second of so many at once; the last one counts."""
-        failures, began = [], time.monotonic()
-
-        def one():
-            try:
-                self.until_available(image_id, backend, poll_s=0.25)
-            except Exception as problem:
-                failures.append(problem)
-        threads = [threading.Thread(target=one) for _ in range(AT_ONCE)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+        began = time.monotonic()
+        asked = harness.at_once(AT_ONCE, lambda _: self.asked(image_id, backend, size_gb=SIZE_GB))
+        self.wait(asked, poll_s=0.01)
         return AT_ONCE / (time.monotonic() - began)
 
     def delete_all(self):
