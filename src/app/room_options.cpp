@@ -138,6 +138,7 @@ Result<volume_cache::Options> volume_cache_options(const config::Config& config)
   options.availability_zone = config.get_string(common, "storage_availability_zone");
   options.default_volume_type = config.get_string(common, "default_volume_type");
   options.max_creates = small(config, own, "max_creates");
+  options.head_start_entries = config.get_unsigned(own, "head_start_entries");
   options.max_conversions = small(config, own, "max_conversions");
   options.max_volume_copies = small(config, own, "max_volume_copies");
   options.create_timeout = ms(config, "create_timeout");

@@ -22,6 +22,19 @@ constexpr auto table = std::to_array<Option>({
      .max = 100000,
      .help = "Volume creates at once; more are refused with 503."},
     {.section = own_section,
+     .name = "head_start_entries",
+     .type = integer,
+     .default_text = "1000",
+     .min = 0,
+     .max = 1000000,
+     .help =
+         "A volume that cinder-volume asks for is cloned from its image-volume while the origin is being asked, where "
+         "the origin has let the same project have the same image the last time; the clone is deleted unless the "
+         "answer "
+         "is yes again, and nobody is told of it before. So many pairs of project and image are remembered for that; "
+         "0: "
+         "the origin always answers first."},
+    {.section = own_section,
      .name = "create_timeout",
      .type = integer,
      .default_text = "3600",

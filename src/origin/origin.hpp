@@ -46,6 +46,8 @@ struct ImageInfo {
   /// What names the content: "sha512:<hex>" where the origin gives a hash (other than MD5 and SHA-1, of which two
   /// images can be made that share it), else "<id>@<updated_at>".
   std::string content_key() const;
+
+  bool operator==(const ImageInfo&) const = default;
 };
 
 /// Bytes of an image as they arrive, in order. A failure ends the stream and is what stream() returns.

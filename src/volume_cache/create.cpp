@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <chrono>
 
 #include "base/crash_point.hpp"
@@ -120,35 +121,30 @@ Task<void> VolumeCache::Impl::drive(CreationPtr creation) {
   creation->changed.notify();
 }
 
-Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr creation) {
-  const CreateRequest& request = creation->request;
-  Begun begun;
-  if (request.encrypted)
-    co_return fail(Errc::unsupported,
-                   fmt::format("Volume {} is to be encrypted: that is Cinder's to make, with a key of its own.",
-                               request.volume_id));
-  if (!request.image_id.empty()) {
-    // A clone of an image-volume is the image's bytes too: whoever may not download them gets no volume of them.
-    Result<image_cache::Admission> admitted = co_await images.admit(request.image_id, creation->context);
-    if (!admitted && admitted.error().code == Errc::not_found)
-      co_return fail(Errc::invalid_argument, "Invalid image identifier or unable to access requested image.");
-    if (!admitted && admitted.error().code == Errc::forbidden) {
-      // Bytes of an image that is not active are nobody's: that is the reason to give, where it is one.
-      const auto described = co_await images.describe(request.image_id, creation->context);
-      if (described && described->status != "active")
-        co_return fail(Errc::invalid_argument, fmt::format("Image {} is not active.", request.image_id));
-    }
-    if (!admitted) co_return std::unexpected(std::move(admitted).error());
-    IMAGECACHE_CO_CHECK(check_image(admitted->info, request.size_gb));
-    if (options.verify_signatures) IMAGECACHE_CO_CHECK(check_unsigned(admitted->info));
-    begun.image = std::move(admitted->info);
+Task<Result<origin::ImageInfo>> VolumeCache::Impl::ask_origin(CreationPtr creation) {
+  const std::string& image_id = creation->request.image_id;
+  // A clone of an image-volume is the image's bytes too: whoever may not download them gets no volume of them.
+  Result<image_cache::Admission> admitted = co_await images.admit(image_id, creation->context);
+  if (!admitted) last_answers.no(creation->context.project_id, image_id);
+  if (!admitted && admitted.error().code == Errc::not_found)
+    co_return fail(Errc::invalid_argument, "Invalid image identifier or unable to access requested image.");
+  if (!admitted && admitted.error().code == Errc::forbidden) {
+    // Bytes of an image that is not active are nobody's: that is the reason to give, where it is one.
+    const auto described = co_await images.describe(image_id, creation->context);
+    if (described && described->status != "active")
+      co_return fail(Errc::invalid_argument, fmt::format("Image {} is not active.", image_id));
   }
+  if (!admitted) co_return std::unexpected(std::move(admitted).error());
+  co_return std::move(admitted->info);
+}
 
-  Volume& row = begun.volume;
+Volume VolumeCache::Impl::new_row(const Creation& creation, const std::optional<origin::ImageInfo>& image) const {
+  const CreateRequest& request = creation.request;
+  Volume row;
   row.id = request.volume_id;
   row.name = request.name.empty() ? fill_template(options.volume_name_template, request.volume_id) : request.name;
-  row.project_id = creation->context.project_id;
-  row.user_id = creation->context.user_id;
+  row.project_id = creation.context.project_id;
+  row.user_id = creation.context.user_id;
   row.display_name = request.display_name;
   row.display_description = request.display_description;
   row.status = "creating";
@@ -157,42 +153,72 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr crea
   row.availability_zone = options.availability_zone;
   row.counts_quota = request.counts_quota;
   row.metadata = request.metadata;
-  row.request_id = creation->context.request_id;
-  std::string volume_type = request.volume_type;
-  if (begun.image) {
-    row.content_key = begun.image->content_key();
-    row.image_metadata = image_metadata(*begun.image);
-    if (volume_type.empty() && request.backend.empty()) {
-      IMAGECACHE_CO_TRY(volume_type, co_await type_of_image(*begun.image, creation->context));
+  row.request_id = creation.context.request_id;
+  if (image) {
+    row.content_key = image->content_key();
+    row.image_metadata = image_metadata(*image);
+  }
+  return row;
+}
+
+Task<Result<void>> VolumeCache::Impl::write_intent(Begun& begun, const CreateRequest& request,
+                                                   const std::string& volume_type) {
+  auto insert = [this, &begun, &request, &volume_type](Catalog& to) -> Result<void> {
+    IMAGECACHE_TRY(begun.backend, resolve_backend(request.backend, volume_type));
+    std::string own_type;
+    if (begun.backend == nullptr) {
+      begun.volume.name = "";  // nothing of it can be on a backend
+    } else {
+      const BackendOptions& place = begun.backend->options();
+      begun.volume.backend = place.name;
+      begun.volume.host = place.host_and_pool();
+      own_type = place.volume_backend_name;
     }
+    begun.volume.volume_type = !volume_type.empty() ? volume_type
+                               : request.backend.empty() && !options.default_volume_type.empty()
+                                   ? options.default_volume_type
+                                   : own_type;
+    return to.create_volume(begun.volume);
+  };
+  IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(insert)));
+  begun.volume.created_at = clock.now();
+  base::crash_point("create.intent");
+  co_return Result<void>();
+}
+
+Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr creation) {
+  const CreateRequest& request = creation->request;
+  Begun begun;
+  if (request.encrypted)
+    co_return fail(Errc::unsupported,
+                   fmt::format("Volume {} is to be encrypted: that is Cinder's to make, with a key of its own.",
+                               request.volume_id));
+  if (!request.image_id.empty()) {
+    using base::asio::experimental::awaitable_operators::operator&&;
+    auto [ahead, image] = co_await (head_start(creation) && ask_origin(creation));
+    if (ahead && image && ahead->begun.image == *image) {
+      co_await keep(creation, *ahead);
+      co_return std::move(ahead->begun);
+    }
+    if (ahead) co_await take_back(creation, std::move(*ahead));
+    if (!image) co_return std::unexpected(std::move(image).error());
+    IMAGECACHE_CO_CHECK(check_image(*image, request.size_gb));
+    if (options.verify_signatures) IMAGECACHE_CO_CHECK(check_unsigned(*image));
+    begun.image = std::move(*image);
+  }
+
+  begun.volume = new_row(*creation, begun.image);
+  Volume& row = begun.volume;
+  std::string volume_type = request.volume_type;
+  if (begun.image && volume_type.empty() && request.backend.empty()) {
+    IMAGECACHE_CO_TRY(volume_type, co_await type_of_image(*begun.image, creation->context));
   }
   if (!request.source_volid.empty()) IMAGECACHE_CO_CHECK(co_await take_over(request, row));
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (creation->stop.stop_requested()) co_return std::unexpected(called_off(row.id));
-    auto insert = [this, &begun, &request, &volume_type](Catalog& to) -> Result<void> {
-      IMAGECACHE_TRY(begun.backend, resolve_backend(request.backend, volume_type));
-      std::string own_type;
-      if (begun.backend == nullptr) {
-        begun.volume.name = "";  // nothing of it can be on a backend
-      } else {
-        const BackendOptions& place = begun.backend->options();
-        begun.volume.backend = place.name;
-        begun.volume.host = place.host_and_pool();
-        own_type = place.volume_backend_name;
-      }
-      begun.volume.volume_type = !volume_type.empty() ? volume_type
-                                 : request.backend.empty() && !options.default_volume_type.empty()
-                                     ? options.default_volume_type
-                                     : own_type;
-      return to.create_volume(begun.volume);
-    };
-    Result<void> inserted = co_await in_catalog(std::move(insert));
-    if (inserted) {
-      row.created_at = clock.now();
-      base::crash_point("create.intent");
-      co_return begun;
-    }
-    if (inserted.error().code != Errc::already_exists) co_return std::unexpected(std::move(inserted).error());
+    Result<void> written = co_await write_intent(begun, request, volume_type);
+    if (written) co_return begun;
+    if (written.error().code != Errc::already_exists) co_return std::unexpected(std::move(written).error());
     bool start_anew = false;
     Result<Begun> known = co_await settle_known(creation, begun, start_anew);
     if (!known || !start_anew) co_return known;
@@ -255,7 +281,10 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::settle_known(CreationP
 }
 
 Task<Result<Created>> VolumeCache::Impl::finish(CreationPtr creation, Begun begun) {
-  IMAGECACHE_CO_TRY(const Made made, co_await make(creation, begun));
+  if (!begun.made) {
+    IMAGECACHE_CO_TRY(begun.made, co_await make(creation, begun));
+  }
+  const Made made = std::move(*begun.made);
   if (creation->stop.stop_requested()) {
     index.clone_is_gone(made.source_volume_id);  // fail_volume() sees to that
     co_return std::unexpected(called_off(begun.volume.id));
@@ -275,6 +304,7 @@ Task<Result<Created>> VolumeCache::Impl::finish(CreationPtr creation, Begun begu
     co_return std::unexpected(std::move(written).error());
   }
   created.volume.updated_at = clock.now();
+  if (!creation->request.counts_quota && begun.image) last_answers.yes(created.volume.project_id, *begun.image);
   base::log::info(room_name, &creation->context, "volume {} of {} GiB is available on {}{}", created.volume.id,
                   created.volume.size_gb, created.volume.backend,
                   made.source_volume_id.empty() ? "" : ", a clone of image-volume " + made.source_volume_id);
@@ -337,17 +367,10 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_from_image_volume(
       cloned = co_await begun.backend->create_cloned_volume(std::move(clone));
     if (cloned) {
       base::crash_point("clone.done");
-      const auto took =
-          std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started);
-      const auto took_ms = static_cast<std::uint64_t>(took.count());
-      // Who waited for the build has spared nothing by it.
-      const bool saved = source.outcome == Outcome::hit && image_volume->build_ms > took_ms;
-      const ImageIndex::Cloned use{.at = clock.now(),
-                                   .image_id = begun.image->id,
-                                   .project_id = begun.volume.project_id,
-                                   .saved_ms = saved ? image_volume->build_ms - took_ms : 0};
-      index.release(image_volume, &use);
-      co_await note_use();
+      co_await note_clone(
+          begun, image_volume,
+          std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started),
+          source.outcome == Outcome::hit);
       co_return Made{.outcome = source.outcome, .source_volume_id = image_volume->volume_id};
     }
     const bool is_bad = !wanted.is_repair && !(image_volume->is_repair && index.clones(image_volume) == 0) &&
@@ -361,6 +384,19 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_from_image_volume(
     IMAGECACHE_CO_CHECK(co_await evict(image_volume, "it could not be cloned"));
     wanted.is_repair = true;
   }
+}
+
+Task<void> VolumeCache::Impl::note_clone(const Begun& begun, BasePtr image_volume, std::chrono::milliseconds took,
+                                         bool was_ready) {
+  const auto took_ms = static_cast<std::uint64_t>(took.count());
+  // Who waited for the build has spared nothing by it.
+  const bool saved = was_ready && image_volume->build_ms > took_ms;
+  const ImageIndex::Cloned use{.at = clock.now(),
+                               .image_id = begun.image->id,
+                               .project_id = begun.volume.project_id,
+                               .saved_ms = saved ? image_volume->build_ms - took_ms : 0};
+  index.release(image_volume, &use);
+  co_await note_use();
 }
 
 Task<bool> VolumeCache::Impl::is_bad_source(Backend* of, BasePtr source, Errc error) {

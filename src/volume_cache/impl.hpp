@@ -21,6 +21,7 @@
 #include "volume_cache/checks.hpp"
 #include "volume_cache/image_index.hpp"
 #include "volume_cache/keyed_turns.hpp"
+#include "volume_cache/last_answers.hpp"
 #include "volume_cache/volume_cache.hpp"
 
 namespace imagecache::volume_cache {
@@ -142,22 +143,28 @@ struct VolumeCache::Impl {
 
   // create.cpp
 
-  /// What create() knows once its row is there.
-  struct Begun {
-    Volume volume;
-    Backend* backend = nullptr;
-    std::optional<origin::ImageInfo> image;
-    bool finished = false;  ///< by an earlier call
-  };
   /// The volume as it stands on the backend, and how it came there.
   struct Made {
     Outcome outcome = Outcome::empty;
     std::string source_volume_id{};
     std::string uncached_reason{};
   };
+  /// What create() knows once its row is there.
+  struct Begun {
+    Volume volume;
+    Backend* backend = nullptr;
+    std::optional<origin::ImageInfo> image;
+    bool finished = false;     ///< by an earlier call
+    std::optional<Made> made;  ///< by a head start
+  };
   Task<Result<CreationPtr>> join_or_start(CreateRequest request, base::RequestContext context, bool goes_on);
   Task<void> drive(CreationPtr creation);
   Task<Result<Begun>> begin(CreationPtr creation);
+  /// The image, if the origin lets this caller have it; Cinder's words where not.
+  Task<Result<origin::ImageInfo>> ask_origin(CreationPtr creation);
+  Volume new_row(const Creation& creation, const std::optional<origin::ImageInfo>& image) const;
+  /// The row `creating`, with its quota and the backend that was found for it: durable before a backend is touched.
+  Task<Result<void>> write_intent(Begun& begun, const CreateRequest& request, const std::string& volume_type);
   /// Empty: the image names none.
   Task<Result<std::string>> type_of_image(const origin::ImageInfo& image, const base::RequestContext& context);
   Task<Result<Begun>> settle_known(CreationPtr creation, Begun wanted, bool& start_anew);
@@ -166,8 +173,23 @@ struct VolumeCache::Impl {
   Task<Result<Made>> make_from_image_volume(CreationPtr creation, const Begun& begun, Deadline deadline);
   Task<Result<Made>> make_uncached(CreationPtr creation, const Begun& begun, Deadline deadline);
   Task<void> fail_volume(Volume volume, Backend* of, Error error, bool touched, base::RequestContext context);
+  /// Ends a use of the image-volume that has become this volume.
+  Task<void> note_clone(const Begun& begun, BasePtr image_volume, std::chrono::milliseconds took, bool was_ready);
   Task<bool> is_bad_source(Backend* of, BasePtr source, Errc error);
   Task<bool> wait_for_result(CreationPtr creation, Deadline deadline);
+
+  // head_start.cpp
+
+  /// A clone that nobody has been told of. Whoever has one either keeps it or takes it back.
+  struct HeadStart {
+    Begun begun;
+    BasePtr image_volume;  ///< with one use of it taken
+    std::chrono::milliseconds took{0};
+  };
+  /// Nothing is left of one that fails.
+  Task<std::optional<HeadStart>> head_start(CreationPtr creation);
+  Task<void> keep(const CreationPtr& creation, HeadStart& ahead);
+  Task<void> take_back(CreationPtr creation, HeadStart ahead);
 
   // build.cpp
 
@@ -325,6 +347,7 @@ struct VolumeCache::Impl {
   events::Notifier& notifier;
 
   ImageIndex index;
+  LastAnswers last_answers;
   KeyedTurns volume_turns;
   KeyedTurns build_slots;           // one key: no more than max_conversions hold it
   base::BlockingPool convert_pool;  // inspection and qemu-img, a thread for each slot

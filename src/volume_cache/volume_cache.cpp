@@ -19,6 +19,7 @@ VolumeCache::Impl::Impl(Options options_, Catalog& catalog_, image_cache::ImageC
       clock(clock_),
       counters(counters_),
       notifier(notifier_),
+      last_answers(options.head_start_entries),
       build_slots(std::max(1U, options.max_conversions)),
       convert_pool({.name = "convert", .threads = std::max(1U, options.max_conversions), .queue_limit = 1024}),
       transfer_slots(std::max(1U, options.max_volume_copies)),

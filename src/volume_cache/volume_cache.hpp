@@ -50,7 +50,9 @@ struct Options {
   std::string volume_name_template = "volume-%s";
   std::string availability_zone = "nova";
   std::string default_volume_type;
-  unsigned max_creates = 64;       ///< creates in flight; more are Errc::busy
+  unsigned max_creates = 64;  ///< creates in flight; more are Errc::busy
+  /// So many pairs of project and image whose next create is cloned while the origin is being asked; 0: none.
+  std::size_t head_start_entries = 1000;
   unsigned max_conversions = 2;    ///< builds that convert or copy at once; more wait
   unsigned max_volume_copies = 2;  ///< copies of volumes and uploads at once; more wait
   std::chrono::milliseconds create_timeout{3'600'000};

@@ -3,7 +3,9 @@
 #include <sys/wait.h>
 
 #include <csignal>
+#include <thread>
 
+#include "base/text.hpp"
 #include "crash/world.hpp"
 
 namespace imagecache::test {
@@ -178,6 +180,30 @@ std::vector<Point> every_commit() {
   return points;
 }
 INSTANTIATE_TEST_SUITE_P(Catalog, CrashPoint, testing::ValuesIn(every_commit()), name_of);
+
+/// A clone is there for which the origin has not said yes; nobody was told of it. (On a file system with reflink.)
+TEST(CrashInAHeadStart, LeavesNothingOfItsVolume) {
+  World world;
+  const auto image = world.origin.add({.content = Content::of(disk().qcow2), .disk_format = "qcow2"});
+  ASSERT_NO_FATAL_FAILURE(world.start("clone.done:2"));
+  ASSERT_EQ(world.hook_create(hook_volume, image).status, 200);
+  const auto answer = std::make_shared<Gate>();
+  world.origin.script(image, [&](ImageScript& s) { s.file.hold_authorization = answer; });
+  const std::string second = base::new_uuid();
+  {
+    std::jthread caller([&] { world.hook_create(second, image); });
+    const auto ended = world.daemon().wait();
+    answer->open();
+    ASSERT_TRUE(ended && WIFSIGNALED(*ended) && WTERMSIG(*ended) == SIGKILL) << world.daemon().log();
+  }
+  EXPECT_TRUE(std::filesystem::exists(world.volume_file(second)));
+  ASSERT_NO_FATAL_FAILURE(world.start());
+  EXPECT_FALSE(std::filesystem::exists(world.volume_file(second)));
+  world.expect_settled(disk().raw);
+  EXPECT_EQ(world.hook_create(second, image).status, 200);
+  world.expect_settled(disk().raw);
+  world.expect_clean_stop();
+}
 
 /// The directory is read while requests are answered; whoever dies over it has changed nothing.
 TEST(CrashWhileTheDirectoryIsRead, LosesNothing) {

@@ -46,8 +46,11 @@ inline bool eventually(const std::function<bool()>& condition) {
 class MemoryOrigin final : public origin::Origin {
  public:
   Result<void> authorize_download(const std::string& id, const base::RequestContext& context,
-                                  std::stop_token) override {
-    const std::lock_guard lock(mutex_);
+                                  std::stop_token stop) override {
+    std::unique_lock lock(mutex_);
+    ++questions_;
+    changed_.wait(lock, stop, [&] { return !held_.contains(answers); });
+    if (is_away_) return fail(Errc::unavailable, "image " + id + ": the origin does not answer");
     if (!readers_.empty() && context.auth_token == readers_)
       return fail(Errc::forbidden, "image " + id + ": forbidden");
     return {};
@@ -100,9 +103,19 @@ class MemoryOrigin final : public origin::Origin {
     const std::lock_guard lock(mutex_);
     readers_ = token;
   }
+  /// Nobody is told any more whether he may download.
+  void go_away() {
+    const std::lock_guard lock(mutex_);
+    is_away_ = true;
+  }
   unsigned streams() const {
     const std::lock_guard lock(mutex_);
     return streams_;
+  }
+  /// How often it was asked whether somebody may download; with hold(answers) those have no answer yet.
+  unsigned questions() const {
+    const std::lock_guard lock(mutex_);
+    return questions_;
   }
 
   Result<origin::ImageInfo> describe(const std::string& id, const base::RequestContext& context,
@@ -215,6 +228,8 @@ class MemoryOrigin final : public origin::Origin {
   }
   /// hold() of this holds all uploads.
   static constexpr const char* uploads = "uploads";
+  /// hold() of this holds all answers to who may download.
+  static constexpr const char* answers = "answers";
 
  private:
   mutable std::mutex mutex_;
@@ -225,6 +240,8 @@ class MemoryOrigin final : public origin::Origin {
   std::optional<std::string> denied_;
   std::map<std::string, std::vector<std::string>> marked_;
   std::string readers_;
+  bool is_away_ = false;
+  unsigned questions_ = 0;
   bool uploads_break_ = false;
   bool answers_are_lost_ = false;
   unsigned streams_ = 0;

@@ -1,0 +1,87 @@
+// A clone that is begun while the origin is still being asked: the two take about as long, and a warm create is little
+// else. Nobody hears of it before the origin has said yes to this caller and to the very image that was cloned; after
+// any other answer it is gone before that answer is told, and neither counter nor use, notification, quota or row says
+// that it was there.
+//
+// Only for what the hook asks for, where no quota of ours is at stake, and only where the clone shares its source's
+// data and so costs next to nothing. A project gets it after a yes to the same image, and once it was refused not again
+// until the next yes: whoever has no right to an image makes no work with it.
+//
+// In a crash it is a create like any other: the row comes first, and recover() removes what was made under its name.
+// The ordinary way needs no head start: where one fails, for whatever reason, it is undone and the ordinary way begins.
+#include <fmt/format.h>
+
+#include "base/crash_point.hpp"
+#include "volume_cache/impl.hpp"
+
+namespace imagecache::volume_cache {
+
+Task<std::optional<VolumeCache::Impl::HeadStart>> VolumeCache::Impl::head_start(CreationPtr creation) {
+  const CreateRequest& request = creation->request;
+  Backend* const to = backend(request.backend);
+  if (request.counts_quota || to == nullptr || !keeps_image_volumes(*to)) co_return std::nullopt;
+  const Capabilities can = to->capabilities();
+  if (can.clone != CloneSupport::copy_on_write || can.clones_per_source != 0) co_return std::nullopt;
+  std::optional<origin::ImageInfo> image = last_answers.find(creation->context.project_id, request.image_id);
+  if (!image || !check_image(*image, request.size_gb)) co_return std::nullopt;
+  if (options.verify_signatures && !check_unsigned(*image)) co_return std::nullopt;
+  BasePtr image_volume = index.use(request.backend, key_of(*image));
+  if (!image_volume) co_return std::nullopt;
+
+  HeadStart ahead{.begun = {.volume = new_row(*creation, image), .backend = to, .image = image},
+                  .image_volume = std::move(image_volume)};
+  if (!convert::check_fits(image->id, ahead.image_volume->virtual_size_bytes, request.size_gb) ||
+      !co_await write_intent(ahead.begun, request, request.volume_type)) {
+    index.release(ahead.image_volume, nullptr);
+    co_return std::nullopt;
+  }
+  creation->steps.enter(Phase::clone);
+  creation->touched = true;
+  const auto started = std::chrono::steady_clock::now();
+  const Result<void> cloned = co_await to->create_cloned_volume({.source = VolumeId{ahead.image_volume->name},
+                                                                 .target = VolumeId{ahead.begun.volume.name},
+                                                                 .size_bytes = request.size_gb * base::gib,
+                                                                 .stop = creation->stop.get_token()});
+  ahead.took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started);
+  if (cloned) {
+    base::crash_point("clone.done");
+    co_return ahead;
+  }
+  // A name that was taken is somebody else's: what we did not make we do not delete.
+  creation->touched = cloned.error().code != Errc::already_exists;
+  co_await take_back(creation, std::move(ahead));
+  co_return std::nullopt;
+}
+
+Task<void> VolumeCache::Impl::keep(const CreationPtr& creation, HeadStart& ahead) {
+  ++counters.volume_hits;
+  tell_of_cache("hit", ahead.image_volume->image_id, *ahead.begun.backend, creation->context,
+                {{"image_volume_id", ahead.image_volume->volume_id}});
+  co_await note_clone(ahead.begun, ahead.image_volume, ahead.took, true);
+  ahead.begun.made = Made{.outcome = Outcome::hit, .source_volume_id = ahead.image_volume->volume_id};
+}
+
+Task<void> VolumeCache::Impl::take_back(CreationPtr creation, HeadStart ahead) {
+  const std::string id = ahead.begun.volume.id;
+  Result<void> removed;
+  if (creation->touched) removed = co_await ahead.begun.backend->delete_volume(VolumeId{ahead.begun.volume.name});
+  index.release(ahead.image_volume, nullptr);
+  Catalog::VolumeUpdate left{.status = "error"};
+  if (removed) {
+    creation->touched = false;
+    creation->steps.enter(Phase::queued);
+  } else {
+    // The row keeps its name: the next create of this id, its deletion or the next start removes it.
+    left.status_reason = fmt::format("what was made of it could not be removed: {}", removed.error().message);
+    base::log::warning(room_name, &creation->context, "volume {}: {}", id, *left.status_reason);
+  }
+  auto settle = [id, left, gone = removed.has_value()](Catalog& in) {
+    return gone ? in.remove_volume(id) : in.update_volume(id, left);
+  };
+  if (const Result<void> settled = co_await in_catalog(std::move(settle)); !settled) {
+    base::log::error(room_name, &creation->context, "volume {}: its row could not be settled: {}", id,
+                     settled.error().message);
+  }
+}
+
+}  // namespace imagecache::volume_cache

@@ -1,0 +1,233 @@
+// A clone that is made while the origin is still being asked: there when the answer is yes, and never been there when
+// not.
+#include "unit/volume_cache/rig.hpp"
+#include "volume_cache/last_answers.hpp"
+
+namespace imagecache::volume_cache {
+namespace {
+
+class HeadStart : public Rig {
+ protected:
+  /// As the hook asks: the section by name, and quota is Cinder's.
+  static CreateRequest hook_wish(const std::string& image_id, std::uint64_t size_gb = 1) {
+    CreateRequest request = wish(image_id, size_gb, "fast");
+    request.counts_quota = false;
+    return request;
+  }
+  static base::RequestContext member() {
+    auto context = user();
+    context.auth_token = "member";
+    return context;
+  }
+  std::future<Result<Created>> ask(const CreateRequest& request) {
+    return begin(volumes_->create(request, member(), base::in(seconds(30))));
+  }
+
+  /// An image with an image-volume and one clone; the next create of it can have a head start.
+  void warm_up() {
+    notifier_.is_on = true;
+    start();
+    image_ = origin_.add(content('a'));
+    ASSERT_TRUE(ask(hook_wish(image_.id)).get());
+    expect_only_the_first();
+  }
+  /// Its clone is there, and the origin has not answered.
+  void begin_held(const CreateRequest& request) {
+    origin_.hold(MemoryOrigin::answers);
+    pending_ = ask(request);
+    ASSERT_TRUE(eventually([&] { return on_backend().contains("volume-" + request.volume_id); }));
+    EXPECT_EQ(counters_.volume_hits, 0U);
+    EXPECT_EQ(row(request.volume_id)->status, "creating");
+    EXPECT_EQ(row(request.volume_id)->name, "volume-" + request.volume_id) << "what a crash leaves has a name";
+  }
+  Result<Created> answered() {
+    origin_.release(MemoryOrigin::answers);
+    return pending_.get();
+  }
+  void expect_only_the_first() {
+    EXPECT_EQ(on_backend().size(), 2U) << "the image-volume and the first one's clone";
+    EXPECT_EQ(counters_.volume_hits, 0U);
+    EXPECT_EQ(counters_.volumes_created, 1U);
+    EXPECT_EQ(volumes_->living_clones(image_volumes()[0].volume_id), 1U);
+    run(volumes_->flush());
+    EXPECT_EQ(image_volumes()[0].clones, 1U);
+    for (const auto& type : notifier_.types()) EXPECT_NE(type, "image_volume_cache.hit");
+  }
+
+  origin::ImageInfo image_;
+  std::future<Result<Created>> pending_;
+};
+
+TEST_F(HeadStart, IsAHitOnceTheOriginHasSaidYes) {
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  const auto request = hook_wish(image_.id, 2);
+  ASSERT_NO_FATAL_FAILURE(begin_held(request));
+  const auto created = answered();
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(created->outcome, Outcome::hit);
+  EXPECT_EQ(driver().calls(Op::clone), 2U);
+  EXPECT_EQ(first_bytes(request.volume_id, 3), "aaa");
+  const auto volume = row(request.volume_id).value();
+  EXPECT_EQ(volume.status, "available");
+  EXPECT_EQ(volume.source_volume_id, image_volumes()[0].volume_id);
+  EXPECT_TRUE(volume.bootable);
+  EXPECT_EQ(volume.image_metadata.at("image_id"), image_.id);
+  EXPECT_EQ(counters_.volume_hits, 1U);
+  EXPECT_EQ(counters_.volumes_created, 2U);
+  EXPECT_EQ(notifier_.types().back(), "image_volume_cache.hit");
+  EXPECT_EQ(volumes_->living_clones(image_volumes()[0].volume_id), 2U);
+  run(volumes_->flush());
+  EXPECT_EQ(image_volumes()[0].clones, 2U);
+}
+
+TEST_F(HeadStart, HasNeverBeenWhereTheOriginSaysNo) {
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  origin_.deny_download("member");
+  const auto request = hook_wish(image_.id);
+  ASSERT_NO_FATAL_FAILURE(begin_held(request));
+  const auto refused = answered();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::forbidden);
+  EXPECT_FALSE(row(request.volume_id));
+  expect_only_the_first();
+  // Who was refused sets nothing in motion any more, however often he asks.
+  ASSERT_FALSE(ask(hook_wish(image_.id)).get());
+  EXPECT_EQ(driver().calls(Op::clone), 2U);
+  // Nor is anything in the way of the same volume once he may.
+  origin_.deny_download("nobody");
+  const auto created = ask(request).get();
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(created->outcome, Outcome::hit);
+}
+
+TEST_F(HeadStart, HasNeverBeenWhereTheOriginDoesNotAnswer) {
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  origin_.go_away();
+  const auto request = hook_wish(image_.id);
+  ASSERT_NO_FATAL_FAILURE(begin_held(request));
+  const auto failed = answered();
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().code, Errc::unavailable);
+  EXPECT_FALSE(row(request.volume_id));
+  expect_only_the_first();
+}
+
+TEST_F(HeadStart, OfAnImageThatHasChangedIsMadeAnewOfWhatItIsNow) {
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  const auto other = origin_.add(content('b'));
+  auto changed = other;
+  changed.id = image_.id;
+  origin_.put(changed, content('b'));
+  const auto request = hook_wish(image_.id);
+  ASSERT_NO_FATAL_FAILURE(begin_held(request));
+  const auto created = answered();
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(created->outcome, Outcome::miss);
+  EXPECT_EQ(first_bytes(request.volume_id, 3), "bbb");
+  EXPECT_EQ(row(request.volume_id)->content_key, changed.content_key());
+  EXPECT_EQ(counters_.volume_hits, 0U);
+  EXPECT_EQ(counters_.volumes_created, 2U);
+  EXPECT_EQ(on_backend().size(), 4U);
+}
+
+TEST_F(HeadStart, ThatCannotBeTakenBackIsRemovedWithItsVolume) {
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  origin_.deny_download("member");
+  const auto request = hook_wish(image_.id);
+  ASSERT_NO_FATAL_FAILURE(begin_held(request));
+  driver().fail_call(Op::remove, {Errc::unavailable, "the storage is away"});
+  const auto refused = answered();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::forbidden);
+  EXPECT_EQ(row(request.volume_id)->status, "error");
+  EXPECT_TRUE(on_backend().contains("volume-" + request.volume_id));
+  ASSERT_TRUE(run(volumes_->cancel(request.volume_id)));  // as who is refused does
+  EXPECT_FALSE(row(request.volume_id));
+  expect_only_the_first();
+}
+
+TEST_F(HeadStart, ThatFailsCostsNobodyHisVolume) {
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  driver().fail_call(Op::clone, {Errc::internal, "a clone was lost"}, 1, 1, test::FaultDriver::When::after);
+  const auto request = hook_wish(image_.id);
+  const auto created = ask(request).get();
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(created->outcome, Outcome::hit);
+  EXPECT_EQ(driver().calls(Op::clone), 3U);
+  EXPECT_EQ(counters_.volume_hits, 1U);
+  EXPECT_EQ(volumes_->living_clones(image_volumes()[0].volume_id), 2U);
+}
+
+TEST_F(HeadStart, LeavesAloneWhatSomebodyElseMadeUnderTheName) {
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  const auto request = hook_wish(image_.id);
+  ASSERT_TRUE(memory_["fast"]->create_volume({"volume-" + request.volume_id}, base::gib));
+  const auto created = ask(request).get();
+  ASSERT_FALSE(created);
+  EXPECT_EQ(created.error().code, Errc::already_exists);
+  EXPECT_TRUE(on_backend().contains("volume-" + request.volume_id));
+  EXPECT_EQ(driver().calls(Op::remove), 0U);
+}
+
+TEST_F(HeadStart, IsCalledOffWithItsVolume) {
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  const auto request = hook_wish(image_.id);
+  ASSERT_NO_FATAL_FAILURE(begin_held(request));
+  auto cancelled = begin(volumes_->cancel(request.volume_id));
+  // It has put up its fence and waits for the create, which waits for the origin.
+  ASSERT_TRUE(eventually([&] {
+    catalog::Volume probe = *row(request.volume_id);
+    return catalog_->create_volume(probe).error().code == Errc::cancelled;
+  }));
+  const auto created = answered();
+  ASSERT_FALSE(created);
+  EXPECT_EQ(created.error().code, Errc::cancelled);
+  ASSERT_TRUE(cancelled.get());
+  EXPECT_FALSE(row(request.volume_id));
+  EXPECT_EQ(on_backend().size(), 2U);
+  EXPECT_EQ(volumes_->living_clones(image_volumes()[0].volume_id), 1U);
+}
+
+TEST_F(HeadStart, IsOnlyForWhatTheHookAsksForAndForClonesThatCostNothing) {
+  const auto expect_none = [this](const CreateRequest& request) {
+    const unsigned clones = driver().calls(Op::clone);
+    origin_.deny_download("member");
+    ASSERT_FALSE(ask(request).get());
+    EXPECT_EQ(driver().calls(Op::clone), clones);
+    origin_.deny_download("nobody");
+  };
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  expect_none(
+      wish(image_.id, 1, "fast"));  // the Block Storage API's: a quota of ours, and a client that waits for a 202
+  stop();
+  capabilities_ = Capabilities{.clone = CloneSupport::full_copy, .max_concurrency = 4};
+  start();
+  ASSERT_TRUE(ask(hook_wish(image_.id)).get());
+  expect_none(hook_wish(image_.id));
+  stop();
+  capabilities_.reset();
+  options_.head_start_entries = 0;
+  start();
+  ASSERT_TRUE(ask(hook_wish(image_.id)).get());
+  expect_none(hook_wish(image_.id));
+}
+
+TEST(LastAnswers, AreForgottenByNumberAndByANo) {
+  LastAnswers answers(2);
+  origin::ImageInfo image;
+  for (const char* id : {"1", "2", "1", "3"}) {
+    image.id = id;
+    answers.yes("project", image);
+  }
+  EXPECT_TRUE(answers.find("project", "1"));
+  EXPECT_FALSE(answers.find("project", "2")) << "the one that was longest not said";
+  EXPECT_TRUE(answers.find("project", "3"));
+  EXPECT_FALSE(answers.find("another", "3"));
+  answers.no("another", "3");
+  EXPECT_TRUE(answers.find("project", "3"));
+  answers.no("project", "3");
+  EXPECT_FALSE(answers.find("project", "3"));
+}
+
+}  // namespace
+}  // namespace imagecache::volume_cache
