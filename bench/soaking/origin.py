@@ -51,7 +51,7 @@ class Origin:
         if first >= image.size:
             return await self.say(writer, "416 Range Not Satisfiable", b"", f"Content-Range: bytes */{image.size}\r\n")
         last = min(int(asked.group(2)), image.size - 1) if asked and asked.group(2) else image.size - 1
-        return await self.send(writer, image, first, last, bool(asked))
+        return await self.send(writer, image, first, last, bool(asked), by_client=bool(asked and asked.group(2)))
 
     @staticmethod
     async def say(writer, status, body, headers):
@@ -59,10 +59,10 @@ class Origin:
         await writer.drain()
         return True
 
-    async def send(self, writer, image, first, last, ranged):
+    async def send(self, writer, image, first, last, ranged, by_client):
         fault = self.random.choice(FAULTS) if self.random.random() < 0.08 else ""
-        if fault == "wrong" and last + 1 < image.size:
-            fault = ""  # a client's own range, passed on: nobody between could know, and fills never ask for one
+        if fault == "wrong" and by_client:
+            fault = ""  # its own range, passed on: nobody between could know, and a fill's have no end
         if fault == "refused":
             return await self.say(writer, "503 Service Unavailable", b"", "Retry-After: 1\r\n")
         status, extra = "200 OK", ""
