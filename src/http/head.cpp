@@ -22,6 +22,11 @@ char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
+/// Two searches for one byte are faster than one for either.
+bool holds_line_end(std::string_view text) {
+  return text.find('\n') != std::string_view::npos || text.find('\r') != std::string_view::npos;
+}
+
 /// IMF-fixdate of this second; making one costs more than all the rest of a head.
 std::string_view http_date() {
   thread_local std::time_t second = -1;
@@ -94,7 +99,7 @@ std::string serialize_head(const Response& response, const HeadOptions& options)
   bool has_date = false;
   for (const auto& [name, value] : response.headers) {
     if (is_hop_by_hop(name) || equals_ignoring_case(name, "content-length")) continue;
-    if (value.find_first_of("\r\n") != std::string::npos || name.find_first_of("\r\n: ") != std::string::npos) continue;
+    if (holds_line_end(value) || holds_line_end(name) || name.find_first_of(": ") != std::string::npos) continue;
     has_date = has_date || equals_ignoring_case(name, "date");
     head.append(name).append(": ").append(value).append("\r\n");
   }
@@ -124,7 +129,10 @@ AbsoluteTarget split_absolute(std::string_view target) {
 }
 
 bool climbs(std::string_view target) {
-  const std::string path = percent_decode(target.substr(0, target.find('?')));
+  target = target.substr(0, target.find('?'));
+  if (target.find_first_of("%\\") == std::string_view::npos && target.find("..") == std::string_view::npos)
+    return false;
+  const std::string path = percent_decode(target);
   return path.find('\\') != std::string::npos ||
          std::ranges::any_of(base::split(path, '/'), [](const std::string& segment) { return segment == ".."; });
 }

@@ -147,6 +147,8 @@ class Transport {
   std::array<std::chrono::steady_clock::duration, 2> waited_{};  // since min_bytes moved last
   std::array<std::uint64_t, 2> moved_{};
   std::array<bool, 2> waiting_{};
+  unsigned found_in_memory_ = 0;  // so many looks for a file's pages in a row
+  unsigned unlooked_ = 0;         // answers since, with one in some of them looked at
   bool aborted_ = false;
   bool ssl_failed_ = false;  // nothing may be asked of it any more
 };

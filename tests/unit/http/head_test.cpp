@@ -29,6 +29,15 @@ TEST(Head, ANameIsDisguisedIfAnUnderscoreHidesWhatItSays) {
   for (const char* name : {"X_Anything", "_", "", "_Host"}) EXPECT_FALSE(is_disguised(name)) << name;
 }
 
+TEST(Path, ClimbsHoweverItIsWritten) {
+  for (const char* path : {"/a/../b", "/..", "/a/%2e%2E/b", "/a/.%2e", "/a%2f..%2fb", "/a\\b", "/a%5cb", "/a/..?x"}) {
+    EXPECT_TRUE(climbs(path)) << path;
+  }
+  for (const char* path : {"/a/b", "/a..b/c", "/a/...", "/%61", "/a?x=/../y", "/", "", "/a/%2", "/a/."}) {
+    EXPECT_FALSE(climbs(path)) << path;
+  }
+}
+
 TEST(Url, IsTakenApart) {
   const auto url = parse_url("https://[::1]:9292/image/").value();
   EXPECT_TRUE(url.tls);

@@ -124,6 +124,32 @@ TEST_F(ServerTest, SendsAFileAsFarAsItIsAvailable) {
   server.reset();
 }
 
+TEST_F(ServerTest, ShortPartsAreRightInMemoryAndAfterTheirPagesHaveGone) {
+  test::TempDir directory;
+  const auto content = test::Content::generated(8 << 20, 1).bytes();
+  std::ofstream(directory / "f", std::ios::binary) << content;
+  const auto fd = base::open_file(directory / "f", O_RDWR).value();
+  constexpr std::uint64_t part = 64 << 10;
+  serve([&](Exchange& exchange) -> base::Task<void> {
+    const std::uint64_t offset = std::stoull(std::string(exchange.path().substr(1)));
+    static_cast<void>(co_await exchange.respond_file({}, fd.get(), offset, part, {}));
+  });
+  HttpClient client(server->port());
+  // So many on one connection that the server has come to rely on finding them in memory; then they are not.
+  for (std::uint64_t i = 0; i < 60; ++i) {
+    if (i == 40) {
+      ASSERT_EQ(::fdatasync(fd.get()), 0);
+      ASSERT_EQ(::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
+    }
+    const std::uint64_t offset = i * 130'001;
+    const auto answer = client.request("GET", "/" + std::to_string(offset));
+    ASSERT_EQ(answer.status, 200);
+    ASSERT_TRUE(answer.body == content.substr(offset, part)) << "at " << offset;
+  }
+  io.run(server->stop(base::in(std::chrono::seconds(10))));  // before the file is closed
+  server.reset();
+}
+
 TEST_F(ServerTest, AHandlerThatThrowsIs500AndTheServerGoesOn) {
   serve([](Exchange& exchange) -> base::Task<void> {
     if (exchange.path() == "/bad") throw std::runtime_error("a bug");
