@@ -152,7 +152,7 @@ void find_image_volume(benchmark::State& state) {
   Timings timings;
   for (auto _ : state) {
     const auto wanted = "key-" + id(random() % at.rows());
-    timings.time([&] { check(state, at.catalog().find_image_volume("fast", wanted)); });
+    timings.time([&] { check(state, at.catalog().find_image_volume("fast", wanted, "")); });
   }
   timings.report(state);
 }

@@ -87,6 +87,7 @@ base::Task<Reply> create(Call& call) {
   create.volume_id = id;
   create.name = request->name;
   create.backend = request->backend;
+  create.pool = request->pool;
   create.volume_type = request->volume_type;
   create.size_gb = request->size_gb;
   create.image_id = request->image_id;

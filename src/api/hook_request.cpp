@@ -27,6 +27,9 @@ Result<HookRequest> parse_hook_request(std::string_view body) {
   IMAGECACHE_TRY(request.backend, needed(json, "backend"));
   IMAGECACHE_TRY(request.name, needed(json, "name"));
   IMAGECACHE_TRY(request.image_id, needed(json, "image_id"));
+  IMAGECACHE_TRY(request.pool, optional_text(json, "pool"));
+  if (request.pool.find('#') != std::string::npos)
+    return fail(Errc::invalid_argument, "pool '" + request.pool + "': what is behind the '#' of Cinder's host");
   IMAGECACHE_TRY(request.volume_type, optional_text(json, "volume_type"));
   IMAGECACHE_TRY(request.project_id, optional_text(json, "project_id"));
   IMAGECACHE_TRY(request.user_id, optional_text(json, "user_id"));

@@ -15,6 +15,7 @@ struct HookRequest {
   std::string name;     ///< exactly what the backend is to store the volume by
   std::uint64_t size_gb = 0;
   std::string image_id;
+  std::string pool;          ///< of the backend; empty where it has one only
   std::string volume_type;   ///< may be empty
   std::string project_id;    ///< whose volume it is; may be empty
   std::string user_id;       ///< may be empty

@@ -63,6 +63,7 @@ Json ratio(std::uint64_t part, std::uint64_t rest) {
 Json image_volume_view(const catalog::ImageVolume& image_volume) {
   return Json{{"id", image_volume.volume_id},
               {"backend", image_volume.backend},
+              {"pool", or_null(image_volume.pool)},
               {"state", image_volume.state},
               {"image_id", image_volume.image_id},
               {"content_key", image_volume.content_key},

@@ -72,6 +72,7 @@ struct Volume {
 struct ImageVolume {
   std::string volume_id;  ///< of its Volume row
   std::string backend;
+  std::string pool{};  ///< of the backend; empty where it has one only
   std::string content_key;
   std::string image_id;  ///< the image it was made for first
   std::string image_updated_at;
@@ -216,11 +217,12 @@ class Catalog {
   /// Forgets fences older than `time`: their ids may be made again.
   virtual Result<void> drop_fences_before(base::WallTime time) = 0;
 
-  /// Unique by (backend, content_key) and by volume: Errc::already_exists. The Volume row must be there:
+  /// Unique by (backend, pool, content_key) and by volume: Errc::already_exists. The Volume row must be there:
   /// Errc::not_found.
   virtual Result<void> create_image_volume(const ImageVolume& image_volume) = 0;
   virtual Result<std::optional<ImageVolume>> find_image_volume(const std::string& backend,
-                                                               const std::string& content_key) = 0;
+                                                               const std::string& content_key,
+                                                               const std::string& pool) = 0;
   virtual Result<std::optional<ImageVolume>> find_image_volume_by_id(const std::string& volume_id) = 0;
   virtual Result<std::vector<ImageVolume>> list_image_volumes(const std::optional<std::string>& backend) = 0;
   struct ImageVolumeUpdate {

@@ -13,7 +13,7 @@ const std::string volume_columns =
 
 const std::string image_volume_columns =
     "volume_id, backend, content_key, image_id, image_updated_at, requesting_project, state, size_gb, "
-    "virtual_size_bytes, clones, pinned, created_at, last_used, build_ms, used_bytes";
+    "virtual_size_bytes, clones, pinned, created_at, last_used, build_ms, used_bytes, pool";
 
 const std::string message_columns =
     "id, project_id, request_id, resource_type, resource_id, action_id, detail_id, text, created_at, expires_at";
@@ -92,6 +92,7 @@ ImageVolume read_image_volume(const Query& row) {
   image_volume.last_used = row.time(12);
   image_volume.build_ms = row.natural(13);
   if (row.integer(14) >= 0) image_volume.used_bytes = row.natural(14);
+  image_volume.pool = row.text(15);
   return image_volume;
 }
 
@@ -100,7 +101,8 @@ void bind_image_volume(Query& query, const ImageVolume& image_volume) {
              image_volume.image_updated_at, image_volume.requesting_project, image_volume.state, image_volume.size_gb,
              image_volume.virtual_size_bytes, image_volume.clones, image_volume.pinned, image_volume.created_at,
              image_volume.last_used, image_volume.build_ms,
-             image_volume.used_bytes ? static_cast<std::int64_t>(*image_volume.used_bytes) : std::int64_t{-1});
+             image_volume.used_bytes ? static_cast<std::int64_t>(*image_volume.used_bytes) : std::int64_t{-1},
+             image_volume.pool);
 }
 
 VolumeType read_volume_type(const Query& row) {

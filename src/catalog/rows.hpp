@@ -9,7 +9,7 @@
 namespace imagecache::catalog {
 
 extern const std::string volume_columns;        ///< 25 of them, read by read_volume, bound by bind_volume
-extern const std::string image_volume_columns;  ///< 14, likewise
+extern const std::string image_volume_columns;  ///< 16, likewise
 extern const std::string volume_type_columns;   ///< 5, likewise
 extern const std::string message_columns;       ///< 10, likewise
 

@@ -218,6 +218,59 @@ CREATE TABLE refusals (
   PRIMARY KEY (backend, image_id, kind)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX refusals_by_time ON refusals (last_at);
+)sql",
+                                                           R"sql(
+-- The pool of the backend, '' where it has one only: the same content may be kept in each. SQLite changes a table's
+-- UNIQUE in no other way than by a new table, and the uses, which refer to the old one, would go with it.
+CREATE TABLE image_volumes_in_pools (
+  volume_id TEXT NOT NULL PRIMARY KEY REFERENCES volumes (id) ON DELETE CASCADE,
+  backend TEXT NOT NULL,
+  content_key TEXT NOT NULL,
+  image_id TEXT NOT NULL,
+  image_updated_at TEXT NOT NULL,
+  requesting_project TEXT NOT NULL,
+  state TEXT NOT NULL,
+  size_gb INTEGER NOT NULL,
+  virtual_size_bytes INTEGER NOT NULL,
+  clones INTEGER NOT NULL,
+  pinned INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  last_used INTEGER NOT NULL,
+  build_ms INTEGER NOT NULL,
+  used_bytes INTEGER NOT NULL,
+  pool TEXT NOT NULL,
+  UNIQUE (backend, content_key, pool)
+) STRICT;
+INSERT INTO image_volumes_in_pools
+  SELECT volume_id, backend, content_key, image_id, image_updated_at, requesting_project, state, size_gb,
+         virtual_size_bytes, clones, pinned, created_at, last_used, build_ms, used_bytes, '' FROM image_volumes;
+CREATE TABLE old_uses AS SELECT * FROM image_volume_uses;
+DROP TABLE image_volume_uses;
+DROP TABLE image_volumes;
+ALTER TABLE image_volumes_in_pools RENAME TO image_volumes;
+CREATE INDEX image_volumes_to_evict ON image_volumes (backend, last_used) WHERE state = 'ready' AND pinned = 0;
+CREATE TRIGGER image_volume_added AFTER INSERT ON image_volumes BEGIN
+  INSERT INTO image_volume_totals (backend, count, size_gb) VALUES (new.backend, 1, new.size_gb)
+  ON CONFLICT (backend) DO UPDATE SET count = count + 1, size_gb = size_gb + excluded.size_gb;
+END;
+CREATE TRIGGER image_volume_removed AFTER DELETE ON image_volumes BEGIN
+  UPDATE image_volume_totals SET count = count - 1, size_gb = size_gb - old.size_gb WHERE backend = old.backend;
+END;
+CREATE TRIGGER image_volume_resized AFTER UPDATE OF size_gb ON image_volumes BEGIN
+  UPDATE image_volume_totals SET size_gb = size_gb - old.size_gb + new.size_gb WHERE backend = new.backend;
+END;
+CREATE TABLE image_volume_uses (
+  volume_id TEXT NOT NULL REFERENCES image_volumes (volume_id) ON DELETE CASCADE,
+  image_id TEXT NOT NULL,
+  project_id TEXT NOT NULL,
+  clones INTEGER NOT NULL,
+  saved_ms INTEGER NOT NULL,
+  last_used INTEGER NOT NULL,
+  seen_at INTEGER NOT NULL,
+  PRIMARY KEY (volume_id, image_id, project_id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO image_volume_uses SELECT * FROM old_uses;
+DROP TABLE old_uses;
 )sql"};
 
 }  // namespace

@@ -6,7 +6,7 @@
 namespace imagecache::catalog {
 
 /// What this program writes; PRAGMA user_version of the file.
-constexpr int schema_version = 4;
+constexpr int schema_version = 5;
 /// PRAGMA application_id, "CIC1": tells a catalog from another program's SQLite file.
 constexpr std::int64_t catalog_application_id = 0x43494331;
 

@@ -34,8 +34,8 @@ class SqliteCatalog final : public Catalog {
   Result<void> drop_fences_before(base::WallTime time) override;
 
   Result<void> create_image_volume(const ImageVolume& image_volume) override;
-  Result<std::optional<ImageVolume>> find_image_volume(const std::string& backend,
-                                                       const std::string& content_key) override;
+  Result<std::optional<ImageVolume>> find_image_volume(const std::string& backend, const std::string& content_key,
+                                                       const std::string& pool) override;
   Result<std::optional<ImageVolume>> find_image_volume_by_id(const std::string& volume_id) override;
   Result<std::vector<ImageVolume>> list_image_volumes(const std::optional<std::string>& backend) override;
   Result<void> update_image_volume(const std::string& volume_id, const ImageVolumeUpdate& update) override;

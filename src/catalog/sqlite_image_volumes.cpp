@@ -31,15 +31,16 @@ Result<void> SqliteCatalog::create_image_volume(const ImageVolume& image_volume)
   if (row.created_at == base::WallTime{}) row.created_at = clock_.now();
   if (row.last_used == base::WallTime{}) row.last_used = row.created_at;
   static const std::string insert =
-      fmt::format("INSERT INTO image_volumes ({}) VALUES ({})", image_volume_columns, places(15));
+      fmt::format("INSERT INTO image_volumes ({}) VALUES ({})", image_volume_columns, places(16));
   return writer_.run([&](Connection& connection) -> Result<void> {
     {
       auto volume = connection.query("SELECT 1 FROM volumes WHERE id = ?1");
       if (!volume.with(row.volume_id).step())
         return fail(Errc::not_found, "Volume " + row.volume_id + " could not be found.");
       auto same = connection.query(
-          "SELECT volume_id FROM image_volumes WHERE (backend = ?2 AND content_key = ?3) OR volume_id = ?1");
-      if (same.with(row.volume_id, row.backend, row.content_key).step()) {
+          "SELECT volume_id FROM image_volumes WHERE (backend = ?2 AND content_key = ?3 AND "
+          "pool = ?4) OR volume_id = ?1");
+      if (same.with(row.volume_id, row.backend, row.content_key, row.pool).step()) {
         return fail(Errc::already_exists, fmt::format("{}: the content {} is kept already, as volume {}", row.backend,
                                                       row.content_key, same.text(0)));
       }
@@ -56,12 +57,13 @@ Result<void> SqliteCatalog::create_image_volume(const ImageVolume& image_volume)
 }
 
 Result<std::optional<ImageVolume>> SqliteCatalog::find_image_volume(const std::string& backend,
-                                                                    const std::string& content_key) {
-  static const std::string select =
-      fmt::format("SELECT {} FROM image_volumes WHERE backend = ?1 AND content_key = ?2", image_volume_columns);
+                                                                    const std::string& content_key,
+                                                                    const std::string& pool) {
+  static const std::string select = fmt::format(
+      "SELECT {} FROM image_volumes WHERE backend = ?1 AND content_key = ?2 AND pool = ?3", image_volume_columns);
   return readers_.run([&](Connection& connection) -> Result<std::optional<ImageVolume>> {
     auto rows = connection.query(select);
-    return first(rows.with(backend, content_key));
+    return first(rows.with(backend, content_key, pool));
   });
 }
 

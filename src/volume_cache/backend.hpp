@@ -33,7 +33,10 @@ struct BackendOptions {
 
   /// "host@section#pool", as Cinder names where a volume is.
   const std::string& storage_protocol() const { return storage_protocols.front(); }
-  std::string host_and_pool() const { return host + "#" + volume_backend_name; }
+  /// The pool without a name is the section's only one, called as Cinder's scheduler calls it then.
+  std::string host_and_pool(const std::string& pool = {}) const {
+    return host + "#" + (pool.empty() ? volume_backend_name : pool);
+  }
 };
 
 class Backend {

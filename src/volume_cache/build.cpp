@@ -26,6 +26,8 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
                                                                        Deadline deadline,
                                                                        std::function<void(BuildPtr)> waiting_on) {
   const std::string& backend_name = wanted.backend->options().name;
+  const std::string place = place_of(backend_name, wanted.pool);
+  const std::string host_and_pool = wanted.backend->options().host_and_pool(wanted.pool);
   const std::string key = key_of(wanted.image);
   const unsigned clones_limit = wanted.backend->capabilities().clones_per_source;
   bool counted = false;
@@ -36,24 +38,25 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
     {
       const std::lock_guard lock(mutex);
       if (wanted.ahead && stopping) co_return fail(Errc::unavailable, "the service is stopping");
-      ready = index.use(backend_name, key);
+      ready = index.use(place, key);
       if (ready && clones_limit != 0 && index.living_clones(ready) > clones_limit) {
         index.release(ready, nullptr);
         worn_out = std::exchange(ready, nullptr);
       } else if (ready) {
         if (!counted) ++counters.volume_hits;
-      } else if (const auto running = builds.find({backend_name, key}); running != builds.end()) {
+      } else if (const auto running = builds.find({place, key}); running != builds.end()) {
         build = running->second;
         if (!counted) ++counters.volume_collapsed;
       } else {
         build = std::make_shared<Build>();
         build->backend = wanted.backend;
+        build->pool = wanted.pool;
         build->image = wanted.image;
         build->key = key;
         build->context = wanted.context;
         build->is_repair = wanted.is_repair;
         build->ahead = true;
-        builds[{backend_name, key}] = build;
+        builds[{place, key}] = build;
         started = true;
         if (!counted) ++counters.volume_misses;
       }
@@ -65,11 +68,11 @@ Task<Result<VolumeCache::Impl::Source>> VolumeCache::Impl::take_source(Wanted wa
     }
     if (ready) {
       if (!counted)
-        tell_of_cache("hit", ready->image_id, *wanted.backend, wanted.context, {{"image_volume_id", ready->volume_id}});
+        tell_of_cache("hit", ready->image_id, host_and_pool, wanted.context, {{"image_volume_id", ready->volume_id}});
       co_return Source{.image_volume = std::move(ready), .outcome = Outcome::hit};
     }
     if (build && !counted)
-      tell_of_cache("miss", wanted.image.id, *wanted.backend, wanted.context,
+      tell_of_cache("miss", wanted.image.id, host_and_pool, wanted.context,
                     {{"result", started ? "miss" : "collapsed"}});
     counted = true;
     if (worn_out) {
@@ -160,7 +163,7 @@ Task<void> VolumeCache::Impl::run_build(BuildPtr build) {
     }
     build->steps.phase = Phase::done;
     build->result = std::move(result);
-    builds.erase({build->backend->options().name, build->key});
+    builds.erase({build->place(), build->key});
   }
   build->changed.notify();
 }
@@ -169,7 +172,7 @@ Task<Result<BasePtr>> VolumeCache::Impl::build_image_volume(BuildPtr build) {
   const auto started = std::chrono::steady_clock::now();
   const BackendOptions& place = build->backend->options();
   const std::stop_token stop = build->stop.get_token();
-  if (BasePtr former = index.find(place.name, build->key)) {
+  if (BasePtr former = index.find(build->place(), build->key)) {
     if (Result<void> gone = co_await evict(std::move(former), "it is made anew"); !gone) {
       base::log::warning(room_name, &build->context, "image {} is not kept on {} now: {}", build->image.id, place.name,
                          gone.error().message);
@@ -196,6 +199,7 @@ Task<Result<BasePtr>> VolumeCache::Impl::build_image_volume(BuildPtr build) {
   image_volume->volume_id = base::new_uuid();
   image_volume->name = fill_template(options.volume_name_template, image_volume->volume_id);
   image_volume->backend = place.name;
+  image_volume->pool = build->pool;
   image_volume->volume_type = place.volume_backend_name;
   image_volume->content_key = build->key;
   image_volume->image_id = build->image.id;
@@ -273,8 +277,8 @@ Task<Result<void>> VolumeCache::Impl::write_image_volume(BuildPtr build, BasePtr
     }
     // The storage is full. As many of the least recently used go as hold what this one may need.
     std::uint64_t freed_bytes = 0;
-    std::vector<BasePtr> victims = index.take_oldest(
-        to.options().name, [&freed_bytes, needed = build->steps.total_bytes.load()](const Base& victim) {
+    std::vector<BasePtr> victims =
+        index.take_oldest(build->place(), [&freed_bytes, needed = build->steps.total_bytes.load()](const Base& victim) {
           freed_bytes += victim.virtual_size_bytes;
           return freed_bytes >= needed;
         });
@@ -293,7 +297,7 @@ Task<void> VolumeCache::Impl::drop_failed_build(BuildPtr build, BasePtr image_vo
     dropped = co_await in_catalog(std::move(remove_row));
   }
   if (dropped) {
-    index.unreserve(image_volume->backend, image_volume->size_gb);
+    index.unreserve(image_volume->place(), image_volume->size_gb);
     co_return;
   }
   // It goes on taking space and quota until the next build of this content, an eviction or the next start removes it.

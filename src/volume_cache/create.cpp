@@ -16,7 +16,7 @@ namespace {
 bool same_parameters(const Creation& creation, const CreateRequest& request, const base::RequestContext& context) {
   const CreateRequest& other = creation.request;
   return other.size_gb == request.size_gb && other.image_id == request.image_id &&
-         other.source_volid == request.source_volid && other.backend == request.backend &&
+         other.source_volid == request.source_volid && other.backend == request.backend && other.pool == request.pool &&
          other.volume_type == request.volume_type && other.name == request.name &&
          creation.context.project_id == context.project_id;
 }
@@ -171,7 +171,7 @@ Task<Result<void>> VolumeCache::Impl::write_intent(Begun& begun, const CreateReq
     } else {
       const BackendOptions& place = begun.backend->options();
       begun.volume.backend = place.name;
-      begun.volume.host = place.host_and_pool();
+      begun.volume.host = place.host_and_pool(request.pool);
       own_type = place.volume_backend_name;
     }
     begun.volume.volume_type = !volume_type.empty() ? volume_type
@@ -331,6 +331,7 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_from_image_volume(
                                                                                 const Begun& begun, Deadline deadline) {
   Wanted wanted{.image = *begun.image,
                 .backend = begun.backend,
+                .pool = creation->request.pool,
                 .size_gb = begun.volume.size_gb,
                 .context = creation->context,
                 .is_repair = false};
@@ -363,7 +364,7 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_from_image_volume(
     const auto started = std::chrono::steady_clock::now();
     cloned = co_await begun.backend->create_cloned_volume(clone);
     if (!cloned && cloned.error().code == Errc::no_space &&
-        co_await free_space(*begun.backend, image_volume->virtual_size_bytes))
+        co_await free_space(image_volume->place(), image_volume->virtual_size_bytes))
       cloned = co_await begun.backend->create_cloned_volume(std::move(clone));
     if (cloned) {
       base::crash_point("clone.done");
@@ -429,7 +430,8 @@ Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_uncached(CreationP
     if (copied) break;
     if (copied.error().code != Errc::no_space || !may_make_room) co_return std::unexpected(std::move(copied).error());
     IMAGECACHE_CO_CHECK(co_await begun.backend->delete_volume(name));
-    if (!co_await free_space(*begun.backend, disk->virtual_size_bytes()))
+    if (!co_await free_space(place_of(begun.backend->options().name, creation->request.pool),
+                             disk->virtual_size_bytes()))
       co_return std::unexpected(std::move(copied).error());
   }
   co_return Made{.outcome = Outcome::uncached, .source_volume_id = {}};

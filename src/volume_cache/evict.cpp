@@ -32,7 +32,7 @@ Volume image_volume_row(const Build& build, const Base& image_volume, const Opti
   row.user_id = options.internal_user_id;
   row.display_name = "image-" + image_volume.image_id;
   row.backend = image_volume.backend;
-  row.host = build.backend->options().host_and_pool();
+  row.host = build.backend->options().host_and_pool(build.pool);
   row.volume_type = image_volume.volume_type;
   row.status = "creating";
   row.size_gb = image_volume.size_gb;
@@ -62,7 +62,7 @@ Task<Result<bool>> VolumeCache::Impl::reserve(BuildPtr build, BasePtr image_volu
   // Ahead no further than to the high mark: else the marks would put it out again, or for it what others use.
   const Limits limits = limits_of(place, may_evict ? 100 : options.high_percent);
   const std::unique_ptr<std::vector<BasePtr>> victims =
-      index.reserve(place.name, image_volume->size_gb, limits, may_evict);
+      index.reserve(build->place(), image_volume->size_gb, limits, may_evict);
   if (!victims) {
     if (!may_evict) give_up_ahead(*build);
     co_await refuse(build, image_volume, "limit",
@@ -75,7 +75,7 @@ Task<Result<bool>> VolumeCache::Impl::reserve(BuildPtr build, BasePtr image_volu
     reserved = false;
   }
   if (*reserved) reserved = co_await write_rows(build, image_volume);
-  if (!reserved || !*reserved) index.unreserve(place.name, image_volume->size_gb);
+  if (!reserved || !*reserved) index.unreserve(build->place(), image_volume->size_gb);
   co_return reserved;
 }
 
@@ -94,6 +94,7 @@ Task<Result<bool>> VolumeCache::Impl::write_rows(BuildPtr build, BasePtr image_v
       }
       const catalog::ImageVolume entry{.volume_id = row.id,
                                        .backend = row.backend,
+                                       .pool = build->pool,
                                        .content_key = image_volume->content_key,
                                        .image_id = row.image_id,
                                        .image_updated_at = build->image.updated_at,
@@ -176,10 +177,10 @@ std::optional<std::vector<BasePtr>> VolumeCache::Impl::victims_for_quota(
   return victims;
 }
 
-Task<bool> VolumeCache::Impl::free_space(const Backend& of, std::uint64_t bytes) {
+Task<bool> VolumeCache::Impl::free_space(const std::string& place, std::uint64_t bytes) {
   std::uint64_t freed_bytes = 0;
   std::vector<BasePtr> victims = index.take_oldest(
-      of.options().name,
+      place,
       [&freed_bytes, bytes](const Base& victim) {
         freed_bytes += victim.virtual_size_bytes;
         return freed_bytes >= bytes;
@@ -249,7 +250,8 @@ Task<Result<void>> VolumeCache::Impl::evict_marked(BasePtr image_volume, std::st
   ++counters.image_volume_evictions;
   base::log::info(room_name, nullptr, "image-volume {} of image {} on {} is evicted: {}", id, image_volume->image_id,
                   image_volume->backend, why);
-  tell_of_cache("evict", image_volume->image_id, *of, context, {{"image_volume_id", id}, {"reason", why}});
+  tell_of_cache("evict", image_volume->image_id, of->options().host_and_pool(image_volume->pool), context,
+                {{"image_volume_id", id}, {"reason", why}});
   if (told) {
     told->status = "deleted";
     co_await tell("delete.end", std::move(*told), context);

@@ -25,7 +25,7 @@ Task<std::optional<VolumeCache::Impl::HeadStart>> VolumeCache::Impl::head_start(
   std::optional<origin::ImageInfo> image = last_answers.find(creation->context.project_id, request.image_id);
   if (!image || !check_image(*image, request.size_gb)) co_return std::nullopt;
   if (options.verify_signatures && !check_unsigned(*image)) co_return std::nullopt;
-  BasePtr image_volume = index.use(request.backend, key_of(*image));
+  BasePtr image_volume = index.use(place_of(request.backend, request.pool), key_of(*image));
   if (!image_volume) co_return std::nullopt;
 
   HeadStart ahead{.begun = {.volume = new_row(*creation, image), .backend = to, .image = image},
@@ -55,7 +55,8 @@ Task<std::optional<VolumeCache::Impl::HeadStart>> VolumeCache::Impl::head_start(
 
 Task<void> VolumeCache::Impl::keep(const CreationPtr& creation, HeadStart& ahead) {
   ++counters.volume_hits;
-  tell_of_cache("hit", ahead.image_volume->image_id, *ahead.begun.backend, creation->context,
+  tell_of_cache("hit", ahead.image_volume->image_id,
+                ahead.begun.backend->options().host_and_pool(ahead.image_volume->pool), creation->context,
                 {{"image_volume_id", ahead.image_volume->volume_id}});
   co_await note_clone(ahead.begun, ahead.image_volume, ahead.took, true);
   ahead.begun.made = Made{.outcome = Outcome::hit, .source_volume_id = ahead.image_volume->volume_id};

@@ -4,32 +4,32 @@
 
 namespace imagecache::volume_cache {
 
-void ImageIndex::enlist(PerBackend& backend, const BasePtr& image_volume) {
+void ImageIndex::enlist(PerPlace& at, const BasePtr& image_volume) {
   if (image_volume->pinned || image_volume->state != Base::State::ready) return;
-  if (backend.place.contains(image_volume.get())) return;
+  if (at.listed.contains(image_volume.get())) return;
   // At the end but for what is loaded out of order at start, or when the clock has stepped back.
-  auto after = backend.by_use.end();
-  while (after != backend.by_use.begin() && (*std::prev(after))->last_used > image_volume->last_used) --after;
-  backend.place[image_volume.get()] = backend.by_use.insert(after, image_volume);
+  auto after = at.by_use.end();
+  while (after != at.by_use.begin() && (*std::prev(after))->last_used > image_volume->last_used) --after;
+  at.listed[image_volume.get()] = at.by_use.insert(after, image_volume);
 }
 
-void ImageIndex::delist(PerBackend& backend, const BasePtr& image_volume) {
-  const auto place = backend.place.find(image_volume.get());
-  if (place == backend.place.end()) return;
-  const auto where = place->second;
-  backend.place.erase(place);
-  backend.by_use.erase(where);
+void ImageIndex::delist(PerPlace& at, const BasePtr& image_volume) {
+  const auto found = at.listed.find(image_volume.get());
+  if (found == at.listed.end()) return;
+  const auto listed = found->second;
+  at.listed.erase(found);
+  at.by_use.erase(listed);
 }
 
 void ImageIndex::insert(const BasePtr& image_volume, bool reserved) {
-  PerBackend& backend = backends_[image_volume->backend];
-  backend.by_content[image_volume->content_key] = image_volume;
+  PerPlace& at = places_[image_volume->place()];
+  at.by_content[image_volume->content_key] = image_volume;
   by_id_[image_volume->volume_id] = image_volume;
   if (!reserved) {
-    ++backend.count;
-    backend.size_gb += image_volume->size_gb;
+    ++at.count;
+    at.size_gb += image_volume->size_gb;
   }
-  enlist(backend, image_volume);
+  enlist(at, image_volume);
 }
 
 void ImageIndex::add(const BasePtr& image_volume, unsigned users, bool reserved) {
@@ -45,9 +45,9 @@ void ImageIndex::add_stuck(const BasePtr& image_volume, bool reserved) {
   insert(image_volume, reserved);
 }
 
-BasePtr ImageIndex::use(const std::string& backend, const std::string& content_key) {
+BasePtr ImageIndex::use(const std::string& place, const std::string& content_key) {
   const std::lock_guard lock(mutex_);
-  const auto& by_content = backends_[backend].by_content;
+  const auto& by_content = places_[place].by_content;
   const auto found = by_content.find(content_key);
   if (found == by_content.end() || found->second->state != Base::State::ready) return nullptr;
   ++found->second->users;
@@ -64,9 +64,9 @@ void ImageIndex::release(const BasePtr& image_volume, const Cloned* cloned) {
     unwritten.saved_ms += cloned->saved_ms;
     used_[image_volume->volume_id] = image_volume;
     image_volume->last_used = std::max(image_volume->last_used, cloned->at);
-    PerBackend& backend = backends_[image_volume->backend];
-    if (const auto place = backend.place.find(image_volume.get()); place != backend.place.end())
-      backend.by_use.splice(backend.by_use.end(), backend.by_use, place->second);
+    PerPlace& at = places_[image_volume->place()];
+    if (const auto found = at.listed.find(image_volume.get()); found != at.listed.end())
+      at.by_use.splice(at.by_use.end(), at.by_use, found->second);
   }
   // Under the lock: whoever waits for the last user may let go of it at once.
   if (--image_volume->users == 0) image_volume->idle.notify();
@@ -99,12 +99,12 @@ std::uint64_t ImageIndex::living_clones(const BasePtr& image_volume) const {
   return image_volume->living_clones + image_volume->users;
 }
 
-BasePtr ImageIndex::find(const std::string& backend, const std::string& content_key) const {
+BasePtr ImageIndex::find(const std::string& place, const std::string& content_key) const {
   const std::lock_guard lock(mutex_);
-  const auto of_backend = backends_.find(backend);
-  if (of_backend == backends_.end()) return nullptr;
-  const auto found = of_backend->second.by_content.find(content_key);
-  return found == of_backend->second.by_content.end() ? nullptr : found->second;
+  const auto at = places_.find(place);
+  if (at == places_.end()) return nullptr;
+  const auto found = at->second.by_content.find(content_key);
+  return found == at->second.by_content.end() ? nullptr : found->second;
 }
 
 BasePtr ImageIndex::find_by_id(const std::string& volume_id) const {
@@ -113,50 +113,49 @@ BasePtr ImageIndex::find_by_id(const std::string& volume_id) const {
   return found == by_id_.end() ? nullptr : found->second;
 }
 
-void ImageIndex::start_evicting(PerBackend& backend, const BasePtr& image_volume) {
+void ImageIndex::start_evicting(PerPlace& at, const BasePtr& image_volume) {
   image_volume->state = Base::State::evicting;
-  ++backend.evicting_count;
-  backend.evicting_size_gb += image_volume->size_gb;
-  delist(backend, image_volume);
+  ++at.evicting_count;
+  at.evicting_size_gb += image_volume->size_gb;
+  delist(at, image_volume);
 }
 
-std::unique_ptr<std::vector<BasePtr>> ImageIndex::reserve(const std::string& backend_name, std::uint64_t size_gb,
+std::unique_ptr<std::vector<BasePtr>> ImageIndex::reserve(const std::string& place, std::uint64_t size_gb,
                                                           const Limits& limits, bool may_evict) {
   const std::lock_guard lock(mutex_);
-  PerBackend& backend = backends_[backend_name];
-  std::uint64_t count = backend.count - backend.evicting_count + 1;
-  std::uint64_t size = backend.size_gb - backend.evicting_size_gb + size_gb;
+  PerPlace& at = places_[place];
+  std::uint64_t count = at.count - at.evicting_count + 1;
+  std::uint64_t size = at.size_gb - at.evicting_size_gb + size_gb;
   const auto fits = [&] { return limits.hold(count, size); };
   auto victims = std::make_unique<std::vector<BasePtr>>();
-  for (auto next = backend.by_use.begin(); may_evict && !fits() && next != backend.by_use.end(); ++next) {
+  for (auto next = at.by_use.begin(); may_evict && !fits() && next != at.by_use.end(); ++next) {
     victims->push_back(*next);
     --count;
     size -= (*next)->size_gb;
   }
   if (!fits()) return nullptr;
-  for (const BasePtr& victim : *victims) start_evicting(backend, victim);
-  ++backend.count;
-  backend.size_gb += size_gb;
+  for (const BasePtr& victim : *victims) start_evicting(at, victim);
+  ++at.count;
+  at.size_gb += size_gb;
   return victims;
 }
 
-void ImageIndex::unreserve(const std::string& backend_name, std::uint64_t size_gb) {
+void ImageIndex::unreserve(const std::string& place, std::uint64_t size_gb) {
   const std::lock_guard lock(mutex_);
-  PerBackend& backend = backends_[backend_name];
-  --backend.count;
-  backend.size_gb -= size_gb;
+  PerPlace& at = places_[place];
+  --at.count;
+  at.size_gb -= size_gb;
 }
 
-std::vector<BasePtr> ImageIndex::take_oldest(const std::string& backend_name,
-                                             const std::function<bool(const Base&)>& enough, bool idle_only) {
+std::vector<BasePtr> ImageIndex::take_oldest(const std::string& place, const std::function<bool(const Base&)>& enough,
+                                             bool idle_only) {
   const std::lock_guard lock(mutex_);
   struct Run {
     std::list<BasePtr>::const_iterator next, end;
   };
   std::vector<Run> runs;
-  for (const auto& [name, backend] : backends_) {
-    if ((backend_name.empty() || name == backend_name) && !backend.by_use.empty())
-      runs.push_back({backend.by_use.begin(), backend.by_use.end()});
+  for (const auto& [name, at] : places_) {
+    if ((place.empty() || name == place) && !at.by_use.empty()) runs.push_back({at.by_use.begin(), at.by_use.end()});
   }
   std::vector<BasePtr> victims;
   while (!runs.empty()) {
@@ -166,21 +165,20 @@ std::vector<BasePtr> ImageIndex::take_oldest(const std::string& backend_name,
     if (idle_only && candidate->users != 0) continue;
     victims.push_back(candidate);
     if (!enough(*candidate)) continue;
-    for (const BasePtr& victim : victims) start_evicting(backends_[victim->backend], victim);
+    for (const BasePtr& victim : victims) start_evicting(places_[victim->place()], victim);
     return victims;
   }
   return {};
 }
 
-std::vector<BasePtr> ImageIndex::take_idle(const std::string& backend_name,
-                                           const std::function<bool(const Base&)>& wanted) {
+std::vector<BasePtr> ImageIndex::take_idle(const std::string& place, const std::function<bool(const Base&)>& wanted) {
   const std::lock_guard lock(mutex_);
-  PerBackend& backend = backends_[backend_name];
+  PerPlace& at = places_[place];
   std::vector<BasePtr> victims;
-  for (const BasePtr& candidate : backend.by_use) {
+  for (const BasePtr& candidate : at.by_use) {
     if (candidate->users == 0 && wanted(*candidate)) victims.push_back(candidate);
   }
-  for (const BasePtr& victim : victims) start_evicting(backend, victim);
+  for (const BasePtr& victim : victims) start_evicting(at, victim);
   return victims;
 }
 
@@ -193,25 +191,34 @@ std::vector<BasePtr> ImageIndex::ready() const {
   return all;
 }
 
-ImageIndex::Taken ImageIndex::taken(const std::string& backend_name) const {
+ImageIndex::Taken ImageIndex::taken(const std::string& place) const {
   const std::lock_guard lock(mutex_);
-  const auto backend = backends_.find(backend_name);
-  if (backend == backends_.end()) return {};
-  return {.count = backend->second.count - backend->second.evicting_count,
-          .size_gb = backend->second.size_gb - backend->second.evicting_size_gb};
+  const auto at = places_.find(place);
+  if (at == places_.end()) return {};
+  return {.count = at->second.count - at->second.evicting_count,
+          .size_gb = at->second.size_gb - at->second.evicting_size_gb};
+}
+
+std::set<std::string> ImageIndex::pools(const std::string& backend) const {
+  const std::lock_guard lock(mutex_);
+  std::set<std::string> pools{""};
+  const std::string before = place_of(backend, "");
+  for (auto at = places_.lower_bound(before); at != places_.end() && at->first.starts_with(before); ++at)
+    pools.insert(at->first.substr(before.size()));
+  return pools;
 }
 
 bool ImageIndex::mark_idle(const BasePtr& image_volume) {
   const std::lock_guard lock(mutex_);
   if (image_volume->state != Base::State::ready || image_volume->pinned || image_volume->users != 0) return false;
-  start_evicting(backends_[image_volume->backend], image_volume);
+  start_evicting(places_[image_volume->place()], image_volume);
   return true;
 }
 
 bool ImageIndex::mark_evicting(const BasePtr& image_volume) {
   const std::lock_guard lock(mutex_);
   if (image_volume->state == Base::State::evicting || image_volume->state == Base::State::gone) return false;
-  start_evicting(backends_[image_volume->backend], image_volume);
+  start_evicting(places_[image_volume->place()], image_volume);
   return true;
 }
 
@@ -219,26 +226,26 @@ void ImageIndex::mark_stuck(const BasePtr& image_volume) {
   const std::lock_guard lock(mutex_);
   if (image_volume->state != Base::State::evicting) return;
   image_volume->state = Base::State::stuck;
-  PerBackend& backend = backends_[image_volume->backend];
-  --backend.evicting_count;
-  backend.evicting_size_gb -= image_volume->size_gb;
+  PerPlace& at = places_[image_volume->place()];
+  --at.evicting_count;
+  at.evicting_size_gb -= image_volume->size_gb;
 }
 
 void ImageIndex::mark_gone(const BasePtr& image_volume) {
   const std::lock_guard lock(mutex_);
   if (image_volume->state == Base::State::gone) return;
-  PerBackend& backend = backends_[image_volume->backend];
+  PerPlace& at = places_[image_volume->place()];
   if (image_volume->state == Base::State::evicting) {
-    --backend.evicting_count;
-    backend.evicting_size_gb -= image_volume->size_gb;
+    --at.evicting_count;
+    at.evicting_size_gb -= image_volume->size_gb;
   }
-  delist(backend, image_volume);
+  delist(at, image_volume);
   image_volume->state = Base::State::gone;
-  --backend.count;
-  backend.size_gb -= image_volume->size_gb;
-  if (const auto found = backend.by_content.find(image_volume->content_key);
-      found != backend.by_content.end() && found->second == image_volume)
-    backend.by_content.erase(found);
+  --at.count;
+  at.size_gb -= image_volume->size_gb;
+  if (const auto found = at.by_content.find(image_volume->content_key);
+      found != at.by_content.end() && found->second == image_volume)
+    at.by_content.erase(found);
   by_id_.erase(image_volume->volume_id);
   used_.erase(image_volume->volume_id);
 }
@@ -251,11 +258,11 @@ Base::State ImageIndex::state(const BasePtr& image_volume) const {
 void ImageIndex::set_pinned(const BasePtr& image_volume, bool pinned) {
   const std::lock_guard lock(mutex_);
   image_volume->pinned = pinned;
-  PerBackend& backend = backends_[image_volume->backend];
+  PerPlace& at = places_[image_volume->place()];
   if (pinned) {
-    delist(backend, image_volume);
+    delist(at, image_volume);
   } else {
-    enlist(backend, image_volume);
+    enlist(at, image_volume);
   }
 }
 

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,12 +22,19 @@
 
 namespace imagecache::volume_cache {
 
+/// What Cinder calls host@backend#pool: an image-volume is found, and limits hold, within one. A pool without a name is
+/// the only one that a backend has.
+inline std::string place_of(const std::string& backend, const std::string& pool) {
+  return backend + "#" + pool;
+}
+
 /// One image-volume. Shared by the index, the clones in flight and the task that evicts it.
 struct Base {
   // Constant.
   std::string volume_id;
   std::string name;  ///< on the backend
   std::string backend;
+  std::string pool;  ///< of the backend; empty where it has one only
   std::string volume_type;
   std::string content_key;
   std::string image_id;
@@ -51,6 +59,8 @@ struct Base {
     std::uint64_t saved_ms = 0;
   };
   std::map<std::pair<std::string, std::string>, Unwritten> unwritten;  ///< by image and project
+
+  std::string place() const { return place_of(backend, pool); }
 };
 using BasePtr = std::shared_ptr<Base>;
 
@@ -74,7 +84,7 @@ class ImageIndex {
   void add_stuck(const BasePtr& image_volume, bool reserved);
 
   /// The ready one with that content, with one user more; null if there is none.
-  BasePtr use(const std::string& backend, const std::string& content_key);
+  BasePtr use(const std::string& place, const std::string& content_key);
   /// A clone that came of a use.
   struct Cloned {
     base::WallTime at;
@@ -95,31 +105,33 @@ class ImageIndex {
   std::uint64_t living_clones(const BasePtr& image_volume) const;
 
   /// In any state but gone.
-  BasePtr find(const std::string& backend, const std::string& content_key) const;
+  BasePtr find(const std::string& place, const std::string& content_key) const;
   BasePtr find_by_id(const std::string& volume_id) const;
 
   /// Makes room for one more of `size_gb` by marking the least recently used as evicting, no more than needed. What is
   /// returned is the caller's to evict. Null pointer of a vector: it cannot fit, nothing is changed. The room is held
   /// until add() or unreserve(). Without `may_evict` it fits only into room that is free.
-  std::unique_ptr<std::vector<BasePtr>> reserve(const std::string& backend, std::uint64_t size_gb, const Limits& limits,
+  std::unique_ptr<std::vector<BasePtr>> reserve(const std::string& place, std::uint64_t size_gb, const Limits& limits,
                                                 bool may_evict = true);
-  void unreserve(const std::string& backend, std::uint64_t size_gb);
+  void unreserve(const std::string& place, std::uint64_t size_gb);
   /// Marks the least recently used as evicting, one after the other, until `enough` (called with each that is taken)
-  /// says so; none if it never does. All backends where `backend` is empty. `idle_only` passes over those with a clone
+  /// says so; none if it never does. All places where `place` is empty. `idle_only` passes over those with a clone
   /// in flight, so that who holds a use may evict others without waiting for somebody who waits for him.
-  std::vector<BasePtr> take_oldest(const std::string& backend, const std::function<bool(const Base&)>& enough,
+  std::vector<BasePtr> take_oldest(const std::string& place, const std::function<bool(const Base&)>& enough,
                                    bool idle_only = false);
 
   /// Marks as evicting those that are not pinned, that nobody is cloning from and that `wanted` is true of; it is asked
   /// of the least recently used first.
-  std::vector<BasePtr> take_idle(const std::string& backend, const std::function<bool(const Base&)>& wanted);
+  std::vector<BasePtr> take_idle(const std::string& place, const std::function<bool(const Base&)>& wanted);
   /// Those that can be cloned.
   std::vector<BasePtr> ready() const;
   struct Taken {
     std::uint64_t count = 0, size_gb = 0;
   };
   /// By what is there or is being built, without what is about to go.
-  Taken taken(const std::string& backend) const;
+  Taken taken(const std::string& place) const;
+  /// The pools of a backend in which there is or was an image-volume, and the one without a name.
+  std::set<std::string> pools(const std::string& backend) const;
 
   /// Marks it as evicting if it can be cloned, is not pinned and nobody is cloning from it; else false.
   bool mark_idle(const BasePtr& image_volume);
@@ -135,22 +147,22 @@ class ImageIndex {
   void put_back(const std::vector<catalog::Catalog::Use>& uses);
 
  private:
-  struct PerBackend {
+  struct PerPlace {
     std::map<std::string, BasePtr> by_content;
     std::list<BasePtr> by_use;  // ready and not pinned, least recently used first
-    std::map<const Base*, std::list<BasePtr>::iterator> place;
+    std::map<const Base*, std::list<BasePtr>::iterator> listed;
     std::uint64_t count = 0, size_gb = 0;                    // of all that takes or will take space
     std::uint64_t evicting_count = 0, evicting_size_gb = 0;  // of these, what is about to go
   };
 
   void insert(const BasePtr& image_volume, bool reserved);
-  void enlist(PerBackend& backend, const BasePtr& image_volume);
-  void delist(PerBackend& backend, const BasePtr& image_volume);
-  void start_evicting(PerBackend& backend, const BasePtr& image_volume);
+  void enlist(PerPlace& at, const BasePtr& image_volume);
+  void delist(PerPlace& at, const BasePtr& image_volume);
+  void start_evicting(PerPlace& at, const BasePtr& image_volume);
 
   mutable std::mutex mutex_;
   // Protected by mutex_.
-  std::map<std::string, PerBackend> backends_;
+  std::map<std::string, PerPlace> places_;
   std::map<std::string, BasePtr> by_id_;
   std::map<std::string, BasePtr> used_;  // those with something unwritten, by id
 };

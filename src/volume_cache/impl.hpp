@@ -48,8 +48,11 @@ struct Steps {
 
 /// One image-volume being made. Shared by its Task and those who wait for it.
 struct Build {
+  std::string place() const { return place_of(backend->options().name, pool); }
+
   // Constant.
   Backend* backend = nullptr;
+  std::string pool;
   origin::ImageInfo image;
   std::string key;
   base::RequestContext context;  ///< of who asked first: the bytes are fetched with its token
@@ -202,6 +205,7 @@ struct VolumeCache::Impl {
   struct Wanted {
     origin::ImageInfo image;
     Backend* backend = nullptr;
+    std::string pool{};
     std::uint64_t size_gb = 0;
     base::RequestContext context;
     bool is_repair = false;
@@ -243,7 +247,7 @@ struct VolumeCache::Impl {
   Task<Result<void>> evict(BasePtr image_volume, std::string why);
   Task<Result<void>> evict_marked(BasePtr image_volume, std::string why);
   /// Lets idle image-volumes go that hold at least that much, if there are such; false: nothing was freed.
-  Task<bool> free_space(const Backend& of, std::uint64_t bytes);
+  Task<bool> free_space(const std::string& place, std::uint64_t bytes);
   Task<Result<void>> evict_all(std::vector<BasePtr> image_volumes, std::string why);
   /// Nothing: evicting would not help.
   std::optional<std::vector<BasePtr>> victims_for_quota(const Volume& row,
@@ -298,7 +302,9 @@ struct VolumeCache::Impl {
   Task<void> warm_image(std::string image_id, base::RequestContext context);
   /// Why there is none for an image that may take so much; empty: there is, within the high mark, the quota and the
   /// storage.
-  Task<std::string> lack_of_room(Backend& of, std::uint64_t bytes);
+  Task<std::string> lack_of_room(Backend& of, const std::string& in_pool, std::uint64_t bytes);
+  /// Where image-volumes are kept; of a backend with several pools those that are known by now.
+  std::vector<std::pair<Backend*, std::string>> places_to_warm() const;
   bool warms_ahead() const { return !options.warm_images.empty() || !options.warm_marks.empty(); }
 
   // notify.cpp
@@ -308,7 +314,7 @@ struct VolumeCache::Impl {
   /// The same, of its row as it is now.
   Task<void> tell_of(std::string suffix, std::string id, base::RequestContext context);
   /// "image_volume_cache.<action>".
-  void tell_of_cache(std::string_view action, const std::string& image_id, const Backend& of,
+  void tell_of_cache(std::string_view action, const std::string& image_id, const std::string& host_and_pool,
                      const base::RequestContext& context, const std::map<std::string, std::string>& more);
 
   // failures.cpp
@@ -357,9 +363,9 @@ struct VolumeCache::Impl {
 
   mutable std::mutex mutex;
   // Protected by mutex.
-  std::map<std::string, CreationPtr> creations;     // by volume id
-  std::map<std::string, std::stop_source> uploads;  // by volume id
-  std::map<std::pair<std::string, std::string>, BuildPtr> builds;
+  std::map<std::string, CreationPtr> creations;                    // by volume id
+  std::map<std::string, std::stop_source> uploads;                 // by volume id
+  std::map<std::pair<std::string, std::string>, BuildPtr> builds;  // by place and content
   std::map<std::string, Job> jobs;
   std::map<std::string, BuildPtr> job_builds;  // what a running job waits for
   std::list<std::string> job_order;            // oldest first: old ones are forgotten

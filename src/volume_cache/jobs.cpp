@@ -1,6 +1,7 @@
 // Image-volumes that are built ahead of any request, and how far work is.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "base/text.hpp"
@@ -19,6 +20,9 @@ base::Task<Result<std::string>> VolumeCache::start_warm(std::string image_id, st
   Impl& impl = *impl_;
   IMAGECACHE_CO_CHECK(impl.check_open());
   Impl::Wanted wanted;
+  const std::size_t hash = backend.find('#');
+  if (hash != std::string::npos) wanted.pool = backend.substr(hash + 1);
+  backend.erase(std::min(hash, backend.size()));
   wanted.backend = impl.backend(backend);
   if (wanted.backend == nullptr)
     co_return fail(Errc::not_found, fmt::format("backend \"{}\" is not one of enabled_backends", backend));

@@ -37,12 +37,11 @@ Task<void> VolumeCache::Impl::tell_of(std::string suffix, std::string id, base::
   if (volume) co_await tell(std::move(suffix), std::move(*volume), std::move(context));
 }
 
-void VolumeCache::Impl::tell_of_cache(std::string_view action, const std::string& image_id, const Backend& of,
-                                      const base::RequestContext& context,
+void VolumeCache::Impl::tell_of_cache(std::string_view action, const std::string& image_id,
+                                      const std::string& host_and_pool, const base::RequestContext& context,
                                       const std::map<std::string, std::string>& more) {
   if (!notifier.enabled()) return;
-  notifier.notify(
-      events::image_volume_cache_event(action, image_id, of.options().host_and_pool(), options.host, context, more));
+  notifier.notify(events::image_volume_cache_event(action, image_id, host_and_pool, options.host, context, more));
 }
 
 }  // namespace imagecache::volume_cache

@@ -19,6 +19,7 @@ BasePtr base_of(const catalog::ImageVolume& row, const Volume& volume) {
   image_volume->volume_id = row.volume_id;
   image_volume->name = volume.name;
   image_volume->backend = row.backend;
+  image_volume->pool = row.pool;
   image_volume->volume_type = volume.volume_type;
   image_volume->content_key = row.content_key;
   image_volume->image_id = row.image_id;

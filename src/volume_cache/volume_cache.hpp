@@ -84,6 +84,7 @@ struct CreateRequest {
   std::string volume_id;    ///< uuid, chosen by the door or by Cinder
   std::string name;         ///< what the backend stores it by; empty: from volume_name_template
   std::string backend;      ///< section name; empty: by volume_type
+  std::string pool;         ///< of the backend, as Cinder's scheduler chose; empty where it has one only
   std::string volume_type;  ///< name; empty: the default
   std::uint64_t size_gb = 0;
   std::string image_id;      ///< empty: an empty volume, or a copy of source_volid
@@ -195,8 +196,8 @@ class VolumeCache {
   /// has nothing to say.
   base::Task<Result<ModelUpdate>> model_update(catalog::Volume volume);
 
-  /// Builds the image-volume ahead of any request. The id is that of progress(). Errc::conflict where the backend keeps
-  /// none.
+  /// Builds the image-volume ahead of any request, on "section" or "section#pool". The id is that of progress().
+  /// Errc::conflict where the backend keeps none.
   base::Task<Result<std::string>> start_warm(std::string image_id, std::string backend, base::RequestContext context);
   struct Job {
     std::string id;

@@ -34,10 +34,21 @@ Task<Result<std::vector<std::string>>> VolumeCache::Impl::images_to_warm(const b
   co_return wanted;
 }
 
-Task<std::string> VolumeCache::Impl::lack_of_room(Backend& of, std::uint64_t bytes) {
+std::vector<std::pair<Backend*, std::string>> VolumeCache::Impl::places_to_warm() const {
+  std::vector<std::pair<Backend*, std::string>> places;
+  for (const auto& of : backends) {
+    if (!keeps_image_volumes(*of)) continue;
+    std::set<std::string> pools = index.pools(of->options().name);
+    if (pools.size() > 1) pools.erase("");
+    for (const std::string& one : pools) places.emplace_back(of.get(), one);
+  }
+  return places;
+}
+
+Task<std::string> VolumeCache::Impl::lack_of_room(Backend& of, const std::string& in_pool, std::uint64_t bytes) {
   const BackendOptions& place = of.options();
   const std::uint64_t size_gb = std::max<std::uint64_t>(base::to_gib_ceil(bytes), 1);
-  const ImageIndex::Taken taken = index.taken(place.name);
+  const ImageIndex::Taken taken = index.taken(place_of(place.name, in_pool));
   if (!limits_of(place, options.high_percent).hold(taken.count + 1, taken.size_gb + size_gb))
     co_return "there is no room left in the backend's limits (image_volume_high_percent of them)";
   auto ask = [project = options.internal_project_id](Catalog& from) { return from.quota(project); };
@@ -71,10 +82,9 @@ Task<void> VolumeCache::Impl::warm_image(std::string image_id, base::RequestCont
   } else if (options.verify_signatures) {
     if (Result<void> plain = check_unsigned(admitted->info); !plain) obstacle = plain.error().message;
   }
-  for (const auto& of : backends) {
+  for (const auto& [of, of_pool] : places_to_warm()) {
     if (!check_open()) co_return;
-    if (!keeps_image_volumes(*of)) continue;
-    const std::string& name = of->options().name;
+    const std::string name = place_of(of->options().name, of_pool);
     std::string problem = obstacle;
     std::string there;
     bool failed = false;
@@ -96,10 +106,11 @@ Task<void> VolumeCache::Impl::warm_image(std::string image_id, base::RequestCont
         }
         // Before its bytes are fetched; the build looks again once it knows the disk's real size.
         const std::uint64_t bytes = image.virtual_size_bytes.value_or(image.size_bytes.value_or(0));
-        problem = co_await lack_of_room(*of, bytes);
+        problem = co_await lack_of_room(*of, of_pool, bytes);
         if (problem.empty()) {
           Wanted wanted{.image = image,
-                        .backend = of.get(),
+                        .backend = of,
+                        .pool = of_pool,
                         .size_gb = std::numeric_limits<std::uint64_t>::max(),
                         .context = context,
                         .ahead = true};
@@ -130,8 +141,8 @@ Task<void> VolumeCache::Impl::warm_image(std::string image_id, base::RequestCont
       }
     }
     if (is_new)
-      base::log::warning(room_name, &context, "image {} is to be kept warm on {}, and is not: {}", image_id, name,
-                         problem);
+      base::log::warning(room_name, &context, "image {} is to be kept warm on {}, and is not: {}", image_id,
+                         of->options().host_and_pool(of_pool), problem);
   }
 }
 

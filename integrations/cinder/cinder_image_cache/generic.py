@@ -33,6 +33,7 @@ from oslo_utils import units
 from cinder import context as cinder_context
 from cinder import exception
 from cinder.volume import configuration
+from cinder.volume import volume_utils
 
 from cinder_image_cache import client
 from cinder_image_cache import mixin
@@ -173,6 +174,14 @@ class GenericMixin(mixin.ImageCacheMixin):
     def _image_cache_finish(self, volume: typing.Any,
                             answer: client.Answer) -> mixin.Update:
         return self._generic_targets[volume.name].update
+
+    def _image_cache_pool(self, volume: typing.Any) -> typing.Optional[str]:
+        # Cinder's cache goes by host@backend#pool too. The scheduler calls
+        # the only pool of a backend by the backend's name.
+        pool = volume_utils.extract_host(volume.host, 'pool')
+        if pool == self._image_cache_only_pool:
+            return None
+        return typing.cast(typing.Optional[str], pool)
 
     def _image_cache_evict(self, volume: typing.Any) -> None:
         self._generic_deleted.add(volume.id)

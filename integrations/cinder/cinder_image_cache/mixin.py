@@ -93,8 +93,7 @@ class ImageCacheMixin(_StockDriver):
         self._image_cache_rows = rows.Rows(
             self._image_cache, self._image_cache_backend, self.host,
             self.cluster_name,
-            self.configuration.safe_get('volume_backend_name') or
-            self._image_cache_backend,
+            self._image_cache_only_pool,
             super().delete_volume)
 
     @classmethod
@@ -161,11 +160,20 @@ class ImageCacheMixin(_StockDriver):
         """
         return {}
 
+    def _image_cache_pool(self, volume: typing.Any) -> typing.Optional[str]:
+        """Where the driver has several pools, the volume's."""
+        return None
+
     # The rest is ours alone.
 
     @property
     def _image_cache_backend(self) -> str:
         return self.configuration.config_group
+
+    @property
+    def _image_cache_only_pool(self) -> str:
+        return (self.configuration.safe_get('volume_backend_name') or
+                self._image_cache_backend)
 
     def _image_cache_take_over(self) -> None:
         # cinder-volume reads this after it has made the driver. Beside ours
@@ -229,6 +237,9 @@ class ImageCacheMixin(_StockDriver):
                 'image_id': image_meta['id'],
                 'project_id': volume.project_id,
                 'user_id': volume.user_id}
+        pool = self._image_cache_pool(volume)
+        if pool:
+            body['pool'] = pool
         if volume.volume_type is not None:
             body['volume_type'] = volume.volume_type.name
         if volume.display_name:

@@ -243,6 +243,7 @@ class Rows:
             # As Cinder's file drivers do for their own.
             admin_metadata['format'] = image_volume['format']
         cluster = self._cluster_name
+        pool = image_volume.get('pool') or self._pool
         now = timeutils.utcnow()
         # Not through objects.Volume.create(), which takes no id.
         db.volume_create(context, {
@@ -250,8 +251,8 @@ class Rows:
             'size': image_volume['size_gb'],
             'project_id': context.project_id,
             'user_id': context.user_id,
-            'host': volume_utils.append_host(self._host, self._pool),
-            'cluster_name': (volume_utils.append_host(cluster, self._pool)
+            'host': volume_utils.append_host(self._host, pool),
+            'cluster_name': (volume_utils.append_host(cluster, pool)
                              if cluster else None),
             'service_uuid': self._service_uuid(context),
             'availability_zone': CONF.storage_availability_zone,

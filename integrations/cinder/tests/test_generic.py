@@ -68,6 +68,20 @@ class Generic(test_service.ServiceCase):
                          os.listdir(self.daemon.path('shared')))
         self.assert_in_step(1)
 
+    def test_each_pool_has_its_own(self):
+        image = self.daemon.add_image()
+        pools = [world.HOST + '#ssd', world.HOST + '#hdd']
+        for host in pools + pools:
+            self.assertEqual(
+                ({'provider_id': 'made by the stock driver'}, True),
+                self.clone(image, host=host))
+        rows = {row.name: row.host for row in self.rows()}
+        self.assertEqual(sorted(pools), sorted(rows.values()))
+        self.assertEqual(
+            pools + pools,
+            [rows[source] for source, _ in self.driver.cloned])
+        self.assert_in_step(2)
+
     def test_twenty_at_once_are_one_copy(self):
         image = self.daemon.add_image()
         volumes = [world.new_volume() for _ in range(20)]

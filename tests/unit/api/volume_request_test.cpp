@@ -126,9 +126,10 @@ TEST(UpdateBody, SaysOnlyWhatIsToChange) {
 TEST(HookBody, TakesAWholeRequestAndIgnoresWhatItDoesNotKnow) {
   const auto request = parse_hook_request(
       R"({"backend": "lvm-1", "name": "volume-x", "size_gb": 3, "image_id": "B8A4849C-1537-4574-badd-90de38482b5a",
-          "deadline_ms": 5000, "project_id": "demo", "later": [1]})");
+          "deadline_ms": 5000, "pool": "ssd", "project_id": "demo", "later": [1]})");
   ASSERT_TRUE(request) << request.error().message;
   EXPECT_EQ(request->image_id, image);
+  EXPECT_EQ(request->pool, "ssd");
   EXPECT_EQ(request->deadline, std::chrono::milliseconds(5000));
 }
 
@@ -141,6 +142,9 @@ TEST(HookBody, NamesWhatIsMissingOrWrong) {
   EXPECT_NE(message(R"({"backend": "b", "name": "v", "image_id": "x"})").find("'size_gb'"), std::string::npos);
   EXPECT_NE(message(R"({"backend": "b", "name": "../etc", "size_gb": 1, "image_id": "x"})").find("../etc"),
             std::string::npos);
+  EXPECT_NE(
+      message(R"({"backend": "b", "pool": "h@b#p", "name": "v", "size_gb": 1, "image_id": "x"})").find("pool 'h@b"),
+      std::string::npos);
   EXPECT_NE(message(R"({"backend": "b", "name": "v", "size_gb": 1, "image_id": "x"})").find("image_id 'x'"),
             std::string::npos);
   EXPECT_NE(

@@ -29,8 +29,8 @@ TEST_F(ImageVolumes, EveryFieldComesBackAsItWasGiven) {
                          .build_ms = 1234,
                          .used_bytes = 99};
   ASSERT_OK(catalog_->create_image_volume(made));
-  for (const auto& found :
-       {catalog_->find_image_volume("fast", "sha512:ab").value(), catalog_->find_image_volume_by_id(id(1)).value()}) {
+  for (const auto& found : {catalog_->find_image_volume("fast", "sha512:ab", "").value(),
+                            catalog_->find_image_volume_by_id(id(1)).value()}) {
     ASSERT_TRUE(found);
     EXPECT_EQ(found->volume_id, made.volume_id);
     EXPECT_EQ(found->backend, made.backend);
@@ -48,11 +48,11 @@ TEST_F(ImageVolumes, EveryFieldComesBackAsItWasGiven) {
     EXPECT_EQ(found->build_ms, made.build_ms);
     EXPECT_EQ(found->used_bytes, made.used_bytes);
   }
-  EXPECT_FALSE(catalog_->find_image_volume("slow", "sha512:ab").value());
+  EXPECT_FALSE(catalog_->find_image_volume("slow", "sha512:ab", "").value());
   EXPECT_FALSE(catalog_->find_image_volume_by_id(id(2)).value());
 }
 
-TEST_F(ImageVolumes, OneContentIsKeptOncePerBackend) {
+TEST_F(ImageVolumes, OneContentIsKeptOncePerBackendAndPool) {
   add_image_volume(1, "k");
   add(volume(2));
   EXPECT_EQ(code_of(catalog_->create_image_volume(image_volume(2, "k"))), Errc::already_exists);
@@ -60,6 +60,12 @@ TEST_F(ImageVolumes, OneContentIsKeptOncePerBackend) {
   auto elsewhere = image_volume(2, "k");
   elsewhere.backend = "slow";
   EXPECT_OK(catalog_->create_image_volume(elsewhere));
+  add(volume(3));
+  auto other_pool = image_volume(3, "k");
+  other_pool.pool = "b";
+  EXPECT_OK(catalog_->create_image_volume(other_pool));
+  EXPECT_EQ(catalog_->find_image_volume("fast", "k", "b").value()->volume_id, id(3));
+  EXPECT_EQ(catalog_->find_image_volume("fast", "k", "").value()->volume_id, id(1));
 }
 
 TEST_F(ImageVolumes, ItsVolumeMustBeThere) {
@@ -69,7 +75,7 @@ TEST_F(ImageVolumes, ItsVolumeMustBeThere) {
 TEST_F(ImageVolumes, ItGoesWithItsVolumeAndSoDoItsTotals) {
   add_image_volume(1, "k");
   ASSERT_OK(catalog_->remove_volume(id(1)));
-  EXPECT_FALSE(catalog_->find_image_volume("fast", "k").value());
+  EXPECT_FALSE(catalog_->find_image_volume("fast", "k", "").value());
   EXPECT_EQ(catalog_->image_volume_totals("fast").value().count, 0U);
   EXPECT_EQ(catalog_->image_volume_totals("fast").value().size_gb, 0U);
 }

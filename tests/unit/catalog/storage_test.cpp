@@ -32,7 +32,7 @@ TEST_F(Storage, EverythingIsThereAfterReopening) {
   ASSERT_OK(catalog_->set_quota("p", {{"volumes_gold", 4}}));
   reopen();
   EXPECT_TRUE(catalog_->find_volume(id(1)).value());
-  EXPECT_TRUE(catalog_->find_image_volume("fast", "k").value());
+  EXPECT_TRUE(catalog_->find_image_volume("fast", "k", "").value());
   EXPECT_TRUE(catalog_->find_volume_type("gold").value());
   EXPECT_EQ(quota("volumes_gold").limit, 4);
   EXPECT_EQ(quota("volumes").in_use, 1U);
@@ -48,7 +48,17 @@ TEST_F(Storage, AFileOfTheFirstVersionIsBroughtUpToDateAndKeepsItsRows) {
       ALTER TABLE volumes DROP COLUMN source_volid; ALTER TABLE volumes DROP COLUMN attachment;
       DROP TABLE messages; DROP TABLE quota_classes; DROP TABLE volume_type_access; DROP TABLE service_states;
       ALTER TABLE volume_types DROP COLUMN encryption;
-      ALTER TABLE image_volumes DROP COLUMN used_bytes; DROP TABLE image_volume_uses; DROP TABLE refusals;
+      DROP TABLE image_volume_uses; DROP TABLE refusals; DROP INDEX image_volumes_to_evict;
+      ALTER TABLE image_volumes RENAME TO new_ones;
+      CREATE TABLE image_volumes (volume_id TEXT NOT NULL PRIMARY KEY REFERENCES volumes (id) ON DELETE CASCADE,
+        backend TEXT NOT NULL, content_key TEXT NOT NULL, image_id TEXT NOT NULL, image_updated_at TEXT NOT NULL,
+        requesting_project TEXT NOT NULL, state TEXT NOT NULL, size_gb INTEGER NOT NULL,
+        virtual_size_bytes INTEGER NOT NULL, clones INTEGER NOT NULL, pinned INTEGER NOT NULL,
+        created_at INTEGER NOT NULL, last_used INTEGER NOT NULL, build_ms INTEGER NOT NULL,
+        UNIQUE (backend, content_key)) STRICT;
+      INSERT INTO image_volumes SELECT volume_id, backend, content_key, image_id, image_updated_at, requesting_project,
+        state, size_gb, virtual_size_bytes, clones, pinned, created_at, last_used, build_ms FROM new_ones;
+      DROP TABLE new_ones;
       PRAGMA user_version=1)sql");
   }
   reopen();
@@ -57,6 +67,8 @@ TEST_F(Storage, AFileOfTheFirstVersionIsBroughtUpToDateAndKeepsItsRows) {
   EXPECT_EQ(found->source_volid, "");
   EXPECT_FALSE(found->attachment);
   EXPECT_FALSE(catalog_->find_image_volume_by_id(id(1)).value()->used_bytes);
+  EXPECT_EQ(catalog_->find_image_volume_by_id(id(1)).value()->pool, "");
+  EXPECT_EQ(catalog_->image_volume_totals("fast").value().count, 1U);
   EXPECT_EQ(catalog_->list_image_volume_uses().value().size(), 1U) << "for whom it was built";
   EXPECT_OK(catalog_->add_message({.id = "m1", .project_id = "p"}));
   EXPECT_OK(catalog_->set_quota_class("default", {{"volumes", 5}}));
@@ -291,7 +303,7 @@ TEST_F(Storage, NoStatementScansATableThatGrows) {
       WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 19999)
       INSERT INTO volumes SELECT NULL, printf('00000000-0000-4000-8000-%012d', i), 'v', 'p' || (i % 10), 'u', 'd' || i, '',
         'b' || (i % 3), 'h', 'gold', iif(i % 100, 'available', 'error'), '', 1, '', '', '', '', 0, 1, '{}', '{}', '', i, 0, '', '' FROM n;
-      INSERT INTO image_volumes SELECT id, backend, 'k' || id, '', '', '', 'ready', 1, 1, 0, 0, 0, created_at, 0, -1 FROM volumes;
+      INSERT INTO image_volumes SELECT id, backend, 'k' || id, '', '', '', 'ready', 1, 1, 0, 0, 0, created_at, 0, -1, '' FROM volumes;
       COMMIT)sql");
   }
   for (unsigned asked = 0; asked < 32; ++asked) {
@@ -309,7 +321,7 @@ TEST_F(Storage, NoStatementScansATableThatGrows) {
   add_image_volume(50'000, "new");
   ASSERT_OK(catalog_->update_volume(id(50'000), {.from = {"creating"}, .status = "available"}));
   ASSERT_OK(catalog_->resize_volume(id(50'000), 4));
-  ASSERT_OK(catalog_->find_image_volume("b1", "k"));
+  ASSERT_OK(catalog_->find_image_volume("b1", "k", ""));
   ASSERT_OK(catalog_->find_image_volume_by_id(id(4)));
   ASSERT_OK(catalog_->list_image_volumes("b1"));
   ASSERT_OK(catalog_->update_image_volume(id(4), {.state = "ready", .pinned = true, .size_gb = 3}));

@@ -258,6 +258,35 @@ TEST_F(CindersTable, GAnEntryBelongsToItsBackendAndAHitMakesItTheLatest) {
   EXPECT_EQ(create_later(b)->outcome, Outcome::miss);
 }
 
+// G and S: what Cinder compares is the whole host@backend#pool, so of a backend with several pools each has
+// image-volumes, limits and marks of its own.
+TEST_F(CindersTable, GSAPoolHasItsOwnEntriesAndLimits) {
+  backend_options_["fast"].image_volume_cache_max_count = 2;
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c');
+  const auto in_pool = [&](const std::string& image_id, const std::string& pool) {
+    clock_.advance(seconds(1));
+    auto request = wish(image_id, 1, "fast");
+    request.pool = pool;
+    const auto made = create(request);
+    EXPECT_TRUE(made) << made.error().message;
+    EXPECT_EQ(row(request.volume_id)->host, "host@fast#" + pool);
+    return made ? made->outcome : Outcome::empty;
+  };
+  EXPECT_EQ(in_pool(a, "one"), Outcome::miss);
+  EXPECT_EQ(in_pool(a, "two"), Outcome::miss) << "the other pool's is none of this one's";
+  EXPECT_EQ(in_pool(b, "one"), Outcome::miss);
+  EXPECT_EQ(in_pool(b, "two"), Outcome::miss);
+  EXPECT_EQ(image_volumes().size(), 4U) << "two in each";
+  for (const auto& one : image_volumes()) EXPECT_EQ(row(one.volume_id)->host, "host@fast#" + one.pool);
+  restart();
+  EXPECT_EQ(in_pool(c, "two"), Outcome::miss) << "the third: the oldest of this pool goes, and of no other";
+  EXPECT_EQ(in_pool(a, "one"), Outcome::hit);
+  EXPECT_EQ(in_pool(b, "one"), Outcome::hit);
+  EXPECT_EQ(in_pool(b, "two"), Outcome::hit);
+  EXPECT_EQ(in_pool(a, "two"), Outcome::miss);
+}
+
 // G, stale: an image of other bytes is another entry. Not as Cinder: an edit alone makes nothing stale, unless
 // image_volume_staleness says so.
 TEST_F(CindersTable, GAnImageIsStaleByItsContentOrByUpdatedAt) {

@@ -68,6 +68,33 @@ TEST_F(Unasked, WhatNobodyUsesForTheTtlGoesAndWhatIsPinnedOrInUseStays) {
   EXPECT_TRUE(cloning.get());
 }
 
+TEST_F(Unasked, MarksAndTtlHoldInEachPool) {
+  backend_options_["fast"].image_volume_cache_max_count = 4;
+  options_.high_percent = 50;
+  options_.low_percent = 25;
+  start();
+  const auto fill = [&](const std::string& pool, const std::string& image_id) {
+    clock_.advance(seconds(1));
+    auto request = wish(image_id, 1, "fast");
+    request.pool = pool;
+    ASSERT_TRUE(create(request));
+  };
+  const auto a = image('a'), b = image('b'), c = image('c'), d = image('d');
+  for (const auto& id : {a, b}) fill("one", id);
+  for (const auto& id : {b, c, d}) fill("two", id);
+  upkeep();
+  std::map<std::string, std::set<std::string>> kept_in;
+  for (const auto& one : image_volumes()) kept_in[one.pool].insert(one.image_id);
+  EXPECT_EQ(kept_in["one"], (std::set{a, b})) << "not above its mark, whatever is in the other pool";
+  EXPECT_EQ(kept_in["two"], std::set{d});
+
+  options_.ttl = seconds(100);
+  restart();
+  clock_.advance(seconds(200));
+  upkeep();
+  EXPECT_TRUE(image_volumes().empty()) << "in none that it is in";
+}
+
 TEST_F(Unasked, AboveTheHighMarkTheLeastRecentlyUsedGoDownToTheLowOne) {
   auto& limits = backend_options_["fast"];
   limits.image_volume_cache_max_count = 5;
