@@ -174,9 +174,9 @@ base::Task<void> ImageApi::serve_file(http::Exchange& exchange, const ImageReque
   const bool alone = options_.upstream_urls.empty();
   if (ranged) {
     const std::uint64_t claimed = admission.info.size_bytes.value_or(0);
-    const bool cached = cache_.is_cached(admission.info.id);
+    const bool whole = cache_.is_whole(admission.info.id);
     const RangeKind kind = parse_range(header, claimed == 0 ? UINT64_MAX : claimed).kind;
-    if (kind == RangeKind::other || (claimed == 0 && !cached)) {
+    if (kind == RangeKind::other || (claimed == 0 && !whole)) {
       const std::string_view words =
           header.find(',') != std::string_view::npos
               ? "Requests with multiple ranges are not supported in Glance. You may make multiple single-range "
@@ -189,7 +189,7 @@ base::Task<void> ImageApi::serve_file(http::Exchange& exchange, const ImageReque
       co_await answer_short(exchange, not_satisfiable(claimed, exchange, context));
       co_return;
     }
-    if (!cached && !alone) {
+    if (!whole && !alone) {
       // The origin has the part at once. Where its store has no ranges (400) the image is fetched whole, and the part
       // is served from it.
       const bool answered = co_await pass(exchange, request, context,

@@ -143,6 +143,15 @@ bool ImageCache::is_cached(const std::string& image_id) const {
   return impl_->is_cached(image_id);
 }
 
+bool ImageCache::is_whole(const std::string& image_id) const {
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->entries.find(image_id)) return true;
+  const auto fill = impl_->fills.find(image_id);
+  if (fill == impl_->fills.end()) return false;
+  const auto state = fill->second->state();
+  return state == Fill::State::verified || state == Fill::State::published;
+}
+
 origin::Origin& ImageCache::origin() {
   return impl_->origin;
 }

@@ -220,6 +220,8 @@ class ImageCache {
   std::uint64_t size_bytes() const;  ///< of complete files
   /// While the load runs, of what it has not come to yet: only if it was asked for by admit() or look_for().
   bool is_cached(const std::string& image_id) const;
+  /// As is_cached(), and where a fill has all of it, verified, that only is not among the cached ones yet.
+  bool is_whole(const std::string& image_id) const;
   /// Blocks for a system call. As is_cached(), from the first moment on.
   bool look_for(const std::string& image_id);
 

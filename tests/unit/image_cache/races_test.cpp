@@ -56,6 +56,23 @@ TEST(ImageCacheRaces, AFileThatNobodyCountedIsNotKeptPastTheLimit) {
   EXPECT_EQ(bytes_on_disk(rig), 0U);
 }
 
+TEST(ImageCacheRaces, WhatHasComeWholeIsServedBeforeItIsPublished) {
+  Steps steps;
+  Rig rig({.on_step = steps.hook()});
+  const auto content = Content::generated(2 * mib, 7);
+  const auto id = rig.origin.add({.content = content});
+  EXPECT_FALSE(rig.cache->is_whole(id));
+  steps.at("publish.begin", id, [&] {
+    // The first reader may have its last byte by now, and whoever asks next for a part need not go to the origin.
+    EXPECT_FALSE(rig.cache->is_cached(id));
+    EXPECT_TRUE(rig.cache->is_whole(id));
+    EXPECT_EQ(rig.get(id).value_or(""), content.bytes());
+  });
+  ASSERT_TRUE(rig.get_and_settle(id));
+  EXPECT_TRUE(rig.cache->is_cached(id) && rig.cache->is_whole(id));
+  EXPECT_EQ(rig.origin.downloads(id), 1U);
+}
+
 TEST(ImageCacheRaces, NobodyWaitsWhileWhatWasVerifiedIsWrittenDown) {
   Steps steps;
   Rig rig({.max_size_bytes = 5 * mib, .on_step = steps.hook()});
