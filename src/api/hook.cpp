@@ -156,13 +156,40 @@ Result<std::vector<Listed>> image_volumes_of(catalog::Catalog& catalog, const st
   return listed;
 }
 
-base::Task<Reply> list_image_volumes(Call& call) {
-  std::optional<std::string> backend;
-  if (const auto found = call.query.find("backend"); found != call.query.end()) backend = found->second;
-  if (backend && !call.api.volumes.find_backend(*backend)) {
-    // Not an empty list: who takes that at its word drops what he knows of them.
-    co_return hook_error({Errc::not_found, "backend '" + backend->substr(0, 64) + "': it is not one of ours"});
+/// Not an empty list for one that is not ours: who takes that at its word drops what he knows of it.
+Result<std::optional<std::string>> named_backend(Call& call) {
+  const auto found = call.query.find("backend");
+  if (found == call.query.end()) return std::nullopt;
+  if (!call.api.volumes.find_backend(found->second))
+    return fail(Errc::not_found, "backend '" + found->second.substr(0, 64) + "': it is not one of ours");
+  return found->second;
+}
+
+base::Task<Reply> list_volumes(Call& call) {
+  constexpr std::uint64_t page_size = 500;
+  const auto backend = named_backend(call);
+  if (!backend) co_return hook_error(backend.error());
+  catalog::VolumeFilter filter;
+  filter.backend = *backend;
+  filter.limit = page_size;
+  if (const auto found = call.query.find("marker"); found != call.query.end())
+    filter.marker = base::to_lower(found->second);
+  const auto page = co_await base::offload(
+      call.api.pool, [&catalog = call.api.volumes.catalog(), filter] { return catalog.list_volumes(filter); });
+  if (!page) co_return hook_error(page.error());
+  Json volumes = Json::array();
+  for (const catalog::Volume& volume : *page) {
+    if (volume.counts_quota) continue;  // the Block Storage API's, or an image-volume
+    volumes.push_back({{"id", volume.id}, {"name", volume.name}, {"status", volume.status}});
   }
+  co_return json_reply(200, Json{{"volumes", std::move(volumes)},
+                                 {"next_marker", or_null(page->size() < page_size ? "" : page->back().id)}});
+}
+
+base::Task<Reply> list_image_volumes(Call& call) {
+  const auto named = named_backend(call);
+  if (!named) co_return hook_error(named.error());
+  const std::optional<std::string>& backend = *named;
   const auto list = co_await base::offload(
       call.api.pool, [&catalog = call.api.volumes.catalog(), backend] { return image_volumes_of(catalog, backend); });
   if (!list) co_return hook_error(list.error());
@@ -200,6 +227,7 @@ void add_hook_routes(http::Router& router, ApiContext& api) {
   add("PUT", "/v1/hook/volumes/{volume_id}", for_cinder_volume<create>);
   add("GET", "/v1/hook/volumes/{volume_id}", for_cinder_volume<progress>);
   add("DELETE", "/v1/hook/volumes/{volume_id}", for_cinder_volume<cancel>);
+  add("GET", "/v1/hook/volumes", for_cinder_volume<list_volumes>);
   add("GET", "/v1/hook/image-volumes", for_cinder_volume<list_image_volumes>);
   add("DELETE", "/v1/hook/image-volumes/{volume_id}", for_cinder_volume<evict>);
 }

@@ -87,5 +87,31 @@ TEST(HookListener, ListsImageVolumesAndLetsThemGo) {
   EXPECT_TRUE(std::filesystem::exists(daemon.volume_file(id)));
 }
 
+TEST(HookListener, ListsWhatItHasMadeForCallersAndNothingElse) {
+  Daemon daemon({.service = "hook_bind = 127.0.0.1:0\n"});
+  const auto image = add_image(daemon, sparse_disk());
+  std::vector<std::string> ids;
+  for (int i = 0; i < 2; ++i) {
+    ids.insert(ids.begin(), base::new_uuid());
+    ASSERT_EQ(at_hook(daemon, "PUT", "/v1/hook/volumes/" + ids[0], create_body(ids[0], image)).status, 200);
+  }
+  ASSERT_EQ(create_request(daemon, image).status,
+            202);  // the Block Storage API's is not the hook's; nor is the image-volume
+  const auto page = [&](const std::string& query) {
+    return parsed(at_hook(daemon, "GET", "/v1/hook/volumes" + query));
+  };
+  const json all = page("?backend=file1");
+  ASSERT_EQ(all["volumes"].size(), 2U) << all.dump();
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(all["volumes"][i]["id"], ids[i]) << "the newest first";
+    EXPECT_EQ(all["volumes"][i]["name"], "volume-" + ids[i]);
+    EXPECT_EQ(all["volumes"][i]["status"], "available");
+  }
+  EXPECT_TRUE(all["next_marker"].is_null());
+  EXPECT_EQ(page("?backend=file1&marker=" + ids[0])["volumes"].size(), 1U);
+  EXPECT_EQ(at_hook(daemon, "GET", "/v1/hook/volumes?backend=other").status, 404);
+  EXPECT_EQ(at_hook(daemon, "GET", "/v1/hook/volumes?backend=file1&marker=" + base::new_uuid()).status, 404);
+}
+
 }  // namespace
 }  // namespace imagecache::test

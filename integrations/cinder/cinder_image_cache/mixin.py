@@ -32,6 +32,7 @@ from cinder.volume import configuration
 from cinder_image_cache import client
 from cinder_image_cache import options
 from cinder_image_cache import rows
+from cinder_image_cache import volumes
 
 LOG = logging.getLogger(__name__)
 CONF = cfg.CONF
@@ -74,6 +75,7 @@ class ImageCacheMixin(_StockDriver):
         # Cinder stores it by, or did last.
         self._image_cache_calls_off: dict[str, str] = {}
         self._image_cache_rows: typing.Optional[rows.Rows] = None
+        self._image_cache_volumes: typing.Optional[volumes.Volumes] = None
         self._image_cache_reconciling = threading.Lock()
         self._image_cache_reconcile_again = False
         self._image_cache_reconciled_at = float('-inf')
@@ -95,6 +97,9 @@ class ImageCacheMixin(_StockDriver):
             self.cluster_name,
             self._image_cache_only_pool,
             super().delete_volume)
+        self._image_cache_volumes = volumes.Volumes(
+            self._image_cache, self._image_cache_backend, self.host,
+            self.cluster_name, self._image_cache_delete)
 
     @classmethod
     def get_driver_options(cls) -> list[typing.Any]:
@@ -390,6 +395,7 @@ class ImageCacheMixin(_StockDriver):
 
     def _image_cache_reconcile_once(self) -> None:
         assert self._image_cache_rows is not None
+        assert self._image_cache_volumes is not None
         reason = None
         try:
             for volume_id, name in list(self._image_cache_calls_off.items()):
@@ -397,6 +403,9 @@ class ImageCacheMixin(_StockDriver):
                         self._image_cache_calls_off.get(volume_id) == name):
                     del self._image_cache_calls_off[volume_id]
             self._image_cache_rows.reconcile()
+            if not self._image_cache_in_step:
+                self._image_cache_volumes.start_over()
+            self._image_cache_volumes.look()
         except (client.Unreachable, client.Lost) as error:
             reason = str(error)
         except Exception:
