@@ -174,6 +174,7 @@ base::RequestContext image_context(const http::Exchange& exchange) {
   const std::string_view given = exchange.header("X-Openstack-Request-Id");
   if (base::is_request_id(given)) context.global_request_id = given;
   context.auth_token = exchange.header("X-Auth-Token");
+  context.service_token = exchange.header("X-Service-Token");
   return context;
 }
 

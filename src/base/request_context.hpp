@@ -11,6 +11,7 @@ struct RequestContext {
   std::string request_id;         ///< ours, "req-<uuid>": in logs, in the answer, sent upstream
   std::string global_request_id;  ///< the client's X-Openstack-Request-Id, if it was well formed; else empty
   std::string auth_token;         ///< the caller's X-Auth-Token, passed to the origin as it came; never logged
+  std::string service_token;  ///< X-Service-Token beside it, likewise: the origin may then take an expired auth_token
   std::string user_id;
   std::string project_id;
   std::string user_domain_id, project_domain_id;

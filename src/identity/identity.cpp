@@ -12,6 +12,7 @@ class NoAuth final : public Authenticator {
     context.request_id = "req-" + base::new_uuid();
     if (base::is_request_id(presented.request_id)) context.global_request_id = presented.request_id;
     context.auth_token = presented.auth_token;
+    context.service_token = presented.service_token;
     const std::string_view token = presented.auth_token.empty() ? "admin:admin" : presented.auth_token;
     const auto colon = token.find(':');
     context.user_id = token.substr(0, colon);
@@ -31,6 +32,7 @@ class Trusting final : public Authenticator {
     context.request_id = "req-" + base::new_uuid();
     if (base::is_request_id(presented.request_id)) context.global_request_id = presented.request_id;
     context.auth_token = presented.auth_token;
+    context.service_token = presented.service_token;
     context.is_admin = true;
     return context;
   }

@@ -92,6 +92,7 @@ class Keystone final : public Authenticator {
     context.request_id = "req-" + base::new_uuid();
     if (base::is_request_id(presented.request_id)) context.global_request_id = presented.request_id;
     context.auth_token = base::trim(presented.auth_token);
+    context.service_token = base::trim(presented.service_token);
     return context;
   }
 

@@ -22,6 +22,7 @@ Result<std::string> Admissions::caller_of(const base::RequestContext& context) {
     parts += '\0';
   };
   add(context.auth_token);
+  add(context.service_token);
   // Without tokens (noauth) callers differ by these alone.
   add(context.user_id);
   add(context.project_id);

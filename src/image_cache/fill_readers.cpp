@@ -20,7 +20,9 @@ void Fill::add_context(base::RequestContext context) {
     if (context_in_use_ + 1 >= contexts_.size()) return;
     contexts_.erase(contexts_.begin() + static_cast<std::ptrdiff_t>(context_in_use_) + 1);
   }
-  const bool known = std::ranges::any_of(contexts_, [&](const auto& c) { return c.auth_token == context.auth_token; });
+  const bool known = std::ranges::any_of(contexts_, [&](const auto& c) {
+    return c.auth_token == context.auth_token && c.service_token == context.service_token;
+  });
   if (!known) contexts_.push_back(std::move(context));
 }
 

@@ -71,12 +71,13 @@ HttpFailure failure_of(const HttpHead& head, std::string_view body) {
 
 Result<std::vector<std::string>> glance_headers(const base::RequestContext& context, std::string accept) {
   std::vector<std::string> headers = {"Accept: " + std::move(accept)};
-  if (!context.auth_token.empty()) {
-    const auto bad = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
-    if (std::ranges::any_of(context.auth_token, bad)) {
+  const auto bad = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
+  for (const auto& [name, token] :
+       {std::pair("X-Auth-Token: ", &context.auth_token), std::pair("X-Service-Token: ", &context.service_token)}) {
+    if (token->empty()) continue;
+    if (std::ranges::any_of(*token, bad))
       return fail(Errc::unauthenticated, "the token has characters that no token has");
-    }
-    headers.push_back("X-Auth-Token: " + context.auth_token);
+    headers.push_back(name + *token);
   }
   const auto& id = context.global_request_id.empty() ? context.request_id : context.global_request_id;
   if (base::is_request_id(id)) headers.push_back("X-OpenStack-Request-ID: " + id);

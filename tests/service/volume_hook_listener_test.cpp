@@ -31,6 +31,26 @@ TEST(HookListener, ServesTheHookAndNothingElse) {
     EXPECT_EQ(at_hook(daemon, "GET", other).status, 404) << other;
 }
 
+TEST(HookListener, TheServiceTokenBesideTheUsersGoesToTheOriginAndNowhereElse) {
+  Daemon daemon({.service = "hook_bind = 127.0.0.1:0\n"});
+  const auto image = add_image(daemon, sparse_disk());
+  const std::string id = base::new_uuid();
+  const auto made =
+      http(daemon.service->hook_port(), "PUT", "/v1/hook/volumes/" + id,
+           {"Content-Type: application/json", "X-Auth-Token: expired-meanwhile", "X-Service-Token: cinder-volumes-own"},
+           create_body(id, image).dump());
+  ASSERT_EQ(made.status, 200) << made.body;
+  for (const auto& path : {"/v2/images/" + image, "/v2/images/" + image + "/file"}) {
+    const auto asked = daemon.origin.last_request("GET", path);
+    ASSERT_TRUE(asked) << path;
+    EXPECT_EQ(asked->header("x-auth-token"), "expired-meanwhile") << path;
+    EXPECT_EQ(asked->header("x-service-token"), "cinder-volumes-own") << path;
+  }
+  const std::string other = base::new_uuid();
+  ASSERT_EQ(at_hook(daemon, "PUT", "/v1/hook/volumes/" + other, create_body(other, image)).status, 200);
+  EXPECT_EQ(daemon.origin.last_request("GET", "/v2/images/" + image)->header("x-service-token"), "");
+}
+
 TEST(HookListener, UsersTokensDoNotOpenTheHookBesideTheVolumeApi) {
   const base::ManualClock clock(base::SystemClock().now());
   identity::ScriptedKeystone keystone(clock);

@@ -32,6 +32,7 @@ from cinder.volume import configuration
 from cinder_image_cache import client
 from cinder_image_cache import options
 from cinder_image_cache import rows
+from cinder_image_cache import tokens
 from cinder_image_cache import volumes
 
 LOG = logging.getLogger(__name__)
@@ -236,6 +237,9 @@ class ImageCacheMixin(_StockDriver):
         # The user's own: the roles in this context are cinder-volume's.
         if context.auth_token:
             headers['X-Auth-Token'] = context.auth_token
+        service_token = tokens.service_token()
+        if service_token:
+            headers['X-Service-Token'] = service_token
         body = {'backend': self._image_cache_backend,
                 'name': volume.name,
                 'size_gb': volume.size,

@@ -10,6 +10,7 @@ import uuid
 
 from cinder import exception
 from cinder import objects
+from cinder import service_auth
 from cinder.volume.drivers import lvm as stock_lvm
 from cinder.volume.drivers import nfs as stock_nfs
 from cinder.volume.drivers import rbd as stock_rbd
@@ -70,6 +71,39 @@ class CloneImage(HookCase):
     def test_a_context_without_a_token_brings_none(self):
         self.assertTrue(self.clone(context=world.user_context(None))[1])
         self.assertNotIn('x-auth-token', self.hook.requests[0].headers)
+
+    def send_service_tokens(self, plugin):
+        world.CONF.set_override('auth_strategy', 'keystone')
+        self.addCleanup(world.CONF.clear_override, 'auth_strategy')
+        world.CONF.set_override('send_service_user_token', True,
+                                group='service_user')
+        self.addCleanup(world.CONF.clear_override, 'send_service_user_token',
+                        group='service_user')
+        patched = mock.patch.object(service_auth, '_SERVICE_AUTH', plugin)
+        patched.start()
+        self.addCleanup(patched.stop)
+
+    def test_a_service_token_goes_where_cinder_sends_one(self):
+        self.assertTrue(self.clone()[1])
+        plugin = mock.Mock()
+        plugin.get_token.return_value = 'cinders-token'
+        self.send_service_tokens(plugin)
+        with self.assertLogs(level='DEBUG') as log:
+            self.assertTrue(self.clone()[1])
+        without, put = [request for request in self.hook.requests
+                        if request.method == 'PUT']
+        self.assertNotIn('x-service-token', without.headers)
+        self.assertEqual('cinders-token', put.headers['x-service-token'])
+        self.assertEqual('user-token', put.headers['x-auth-token'])
+        self.assertNotIn('cinders-token', str(log.output) + str(put.body))
+
+    def test_a_service_token_that_cannot_be_had_costs_nobody_a_volume(self):
+        plugin = mock.Mock()
+        plugin.get_token.side_effect = OSError('Keystone is away')
+        self.send_service_tokens(plugin)
+        self.assertTrue(self.clone()[1])
+        plugin.get_token.assert_called_once()
+        self.assertNotIn('x-service-token', self.hook.requests[0].headers)
 
     def test_the_whole_step_of_cinders_flow(self):
         volume, meta = world.new_volume(), world.image_meta()

@@ -244,6 +244,9 @@ TEST(Admissions, AnImageOnItsWayIsNotRemembered) {
 TEST(Admissions, CallersAreToldApartAndTheirTokensNotKept) {
   const auto one = Admissions::caller_of(caller("secret")).value();
   EXPECT_EQ(one, Admissions::caller_of(caller("secret")).value()) << "whatever the request id";
+  auto with_service = caller("secret");
+  with_service.service_token = "a-service";
+  EXPECT_NE(one, Admissions::caller_of(with_service).value()) << "an expired token is good with it and not without";
   EXPECT_NE(one, Admissions::caller_of(caller("secret2")).value());
   EXPECT_EQ(one.find("secret"), std::string::npos);
   auto shifted = caller("");
