@@ -38,6 +38,9 @@ struct Options {
   std::string default_volume_type;  ///< name; empty: the first enabled backend
   std::string version = IMAGECACHE_VERSION;
   std::string host;  ///< this node's name, for people
+  // By which callers of the hook tell this service from another.
+  std::string state_id;
+  std::string machine;  ///< what the operating system calls it, whatever [DEFAULT] host says
   std::chrono::milliseconds hook_default_deadline{600'000};
   std::chrono::milliseconds hook_max_deadline{3'600'000};
   std::uint64_t image_cache_max_size_bytes = 0;  ///< for the status page; 0: nothing is cached

@@ -208,7 +208,9 @@ base::Task<Reply> list_image_volumes(Call& call) {
     add_model_update(view, update);
     array.push_back(std::move(view));
   }
-  co_return json_reply(200, Json{{"image_volumes", std::move(array)}});
+  co_return json_reply(200,
+                       Json{{"image_volumes", std::move(array)},
+                            {"service", {{"id", call.api.options.state_id}, {"machine", call.api.options.machine}}}});
 }
 
 base::Task<Reply> evict(Call& call) {

@@ -41,6 +41,13 @@ Result<void> add_warm_images(const std::vector<std::string>& texts, volume_cache
   return {};
 }
 
+/// What the operating system calls this machine.
+std::string machine_name() {
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return "localhost";
+  return name.data();
+}
+
 }  // namespace
 
 base::log::Options log_options(const config::Config& config) {
@@ -50,9 +57,7 @@ base::log::Options log_options(const config::Config& config) {
 
 std::string host_name(const config::Config& config) {
   if (auto host = config.find_string(common, "host"); host && !host->empty()) return *host;
-  std::array<char, 256> name{};
-  if (::gethostname(name.data(), name.size() - 1) != 0) return "localhost";
-  return name.data();
+  return machine_name();
 }
 
 Result<std::unique_ptr<origin::Origin>> make_origin(const config::Config& config) {
@@ -205,6 +210,7 @@ api::Options api_options(const config::Config& config) {
   options.internal_user_id = config.get_string(common, "cinder_internal_tenant_user_id");
   options.default_volume_type = config.get_string(common, "default_volume_type");
   options.host = host_name(config);
+  options.machine = machine_name();
   options.hook_default_deadline = ms(config, "hook_default_deadline");
   options.hook_max_deadline = ms(config, "hook_max_deadline");
   options.public_endpoint = config.get_string(own, "volume_public_endpoint");

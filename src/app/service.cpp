@@ -130,6 +130,7 @@ Result<void> Service::Parts::start(const config::Config& config, const Inherited
                                 .pool = *pool,
                                 .clock = clock,
                                 .options = api_options(config)});
+  IMAGECACHE_TRY(api->options.state_id, state_id(state_path));
   cinder_volume = identity::make_trusting();
   hook_api.reset(new api::ApiContext{.volumes = *volumes,
                                      .images = images.get(),

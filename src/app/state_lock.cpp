@@ -51,4 +51,14 @@ Result<base::Fd> lock_state(const std::string& state_path) {
   return fd;
 }
 
+Result<std::string> state_id(const std::string& state_path) {
+  const std::string path = state_path + "/id";
+  const auto known = base::read_small_file(path);
+  if (!known && known.error().code != Errc::not_found) return std::unexpected(known.error());
+  if (std::string id(base::trim(known.value_or(""))); base::is_uuid(id)) return id;
+  std::string id = base::new_uuid();
+  IMAGECACHE_CHECK(base::write_file_atomically(path, id + "\n"));
+  return id;
+}
+
 }  // namespace imagecache::app

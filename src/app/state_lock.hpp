@@ -12,4 +12,8 @@ namespace imagecache::app {
 /// another does.
 Result<base::Fd> lock_state(const std::string& state_path);
 
+/// The name of this state, a uuid that is made with it and kept in its file `id`; to be called while the lock is held.
+/// Whoever keeps a book of what was made here tells by it this service from another.
+Result<std::string> state_id(const std::string& state_path);
+
 }  // namespace imagecache::app

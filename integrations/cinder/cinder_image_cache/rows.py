@@ -12,6 +12,11 @@ are never used again. An image-volume without a row has not got one yet,
 unless Cinder remembers a deleted row of this id: then it was deleted through
 Cinder and is to go.
 
+Two services may work for one host name (high availability, with a `host` in
+common). Each row says whose it is, and those of the other are left alone: a
+service is another if both its state and its machine are. One that has lost
+its state is the same on the same machine, one that was moved by its state.
+
 One Rows per driver; reconcile() runs once at a time.
 """
 
@@ -39,6 +44,9 @@ QUOTAS = quota.QUOTAS
 
 # Admin metadata by which a row is known as ours; the value is the backend.
 MARK = 'image_cache_backend'
+# Likewise, of which service: "<id of its state> <its machine>". Rows of our
+# first versions do not say it, and are anybody's.
+SERVICE_MARK = 'image_cache_service'
 # Who marked it so is gone: Cinder deletes a volume in less.
 DELETING_SECONDS = 900
 
@@ -69,6 +77,9 @@ class Rows:
         self._lock = threading.Lock()
         # Of the last volume made here: the type that rows get.
         self.volume_type_id: typing.Optional[str] = None
+        # From its last answer; None of a version that does not say it.
+        self._service: typing.Optional[dict[str, str]] = None
+        self._others: set[str] = set()  # that have been told of
 
     def reconcile(self) -> None:
         """Raises what the database or the service raises."""
@@ -79,7 +90,7 @@ class Rows:
             rows = self._rows(context)
             there = {one['id']: one for one in self._list()}
             for volume_id, row in rows.items():
-                if volume_id not in there:
+                if volume_id not in there and not self._is_anothers(row):
                     self._drop_row(context, row)
             for volume_id, image_volume in there.items():
                 if (volume_id not in rows and
@@ -150,7 +161,27 @@ class Rows:
         listed = answer.body.get('image_volumes')
         if answer.status != 200 or not isinstance(listed, list):
             raise client.Lost(answer.reason)
+        self._service = answer.body.get('service')
         return listed
+
+    def _is_anothers(self, row: typing.Any) -> bool:
+        mark = row.admin_metadata.get(SERVICE_MARK)
+        if not mark or not self._service:
+            return False
+        state_id, _, machine = mark.partition(' ')
+        if (state_id == self._service['id'] or
+                machine == self._service['machine']):
+            return False
+        if mark not in self._others:
+            self._others.add(mark)
+            LOG.warning(
+                '[%(backend)s] Image-volume %(volume)s, maybe among others, '
+                'belongs to a cinder-image-cache on %(machine)s (%(id)s) and '
+                'is left to it. If that is no more, delete its image-volumes '
+                'through Cinder.', {'backend': self._backend,
+                                    'volume': row.id, 'machine': machine,
+                                    'id': state_id})
+        return True
 
     def _add_row(self, context: typing.Any, image_volume: ImageVolume,
                  there: dict[str, ImageVolume],
@@ -239,6 +270,9 @@ class Rows:
     def _insert(self, context: typing.Any, image_volume: ImageVolume,
                 type_id: str, status: str = 'available') -> typing.Any:
         admin_metadata = {'readonly': 'True', MARK: self._backend}
+        if self._service:
+            admin_metadata[SERVICE_MARK] = '%s %s' % (
+                self._service['id'], self._service['machine'])
         if image_volume.get('format'):
             # As Cinder's file drivers do for their own.
             admin_metadata['format'] = image_volume['format']

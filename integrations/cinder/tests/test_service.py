@@ -15,6 +15,7 @@ from cinder import exception
 from cinder import objects
 from cinder.volume import volume_types
 
+from cinder_image_cache import client
 from cinder_image_cache import mixin
 from cinder_image_cache import rows
 from tests import daemon
@@ -266,8 +267,11 @@ class Rows(ServiceCase):
         self.assertEqual((world.INTERNAL_PROJECT, world.INTERNAL_USER),
                          (row.project_id, row.user_id))
         self.assertEqual(world.HOST + '#file1', row.host)
-        self.assertEqual({'readonly': 'True', rows.MARK: 'file1'},
-                         row.admin_metadata)
+        with open(self.daemon.path('state/id')) as file:
+            state_id = file.read().strip()
+        self.assertEqual(
+            {'readonly': 'True', rows.MARK: 'file1', rows.SERVICE_MARK:
+             '%s %s' % (state_id, os.uname().nodename)}, row.admin_metadata)
         self.assertTrue(rows.is_ours(row))
         self.assert_in_step(1)
         self.made(image)
@@ -399,6 +403,56 @@ class Rows(ServiceCase):
             other.refresh()
             self.assertEqual('available', other.status)
             other.destroy()
+
+    def test_two_services_of_one_host_leave_each_others_alone(self):
+        """High availability: two machines, and one `host` for both."""
+        self.made()
+        other_daemon = daemon.Daemon()
+        self.addCleanup(other_daemon.close)
+        other = rows.Rows(client.HookClient(other_daemon.url, 5), 'file1',
+                          world.HOST, None, 'file1',
+                          lambda row: self.fail('it touches what is not its'))
+        real = other._list
+
+        def elsewhere():
+            listed = real()
+            other._service['machine'] = 'another-machine'
+            return listed
+        other._list = elsewhere
+        self.assert_in_step(1)
+        row, = self.rows()
+        with self.assertLogs(rows.LOG.logger, 'WARNING') as log:
+            for _ in range(3):
+                other.reconcile()
+        self.assertEqual(1, len(log.output))
+        self.assertIn(row.id, log.output[0])
+        self.assert_in_step(1)
+        # The other one's are in the same book, and left alone here.
+        theirs = world.new_volume(
+            context=world.admin(), status='available',
+            project_id=world.INTERNAL_PROJECT, admin_metadata={
+                rows.MARK: 'file1', rows.SERVICE_MARK:
+                '%s another-machine' % other._service['id']})
+        self.addCleanup(theirs.destroy)
+        self.reconcile()
+        theirs.refresh()
+        self.assertEqual('available', theirs.status)
+        # Deleted through Cinder on this side: gone, and the other is told by
+        # its own next look.
+        self.driver.delete_volume(theirs)
+        self.assertEqual([theirs.name], self.driver.deleted)
+        # Moved with its state, it is the same.
+        other._service = None
+        self.daemon.stop()
+        shutil.copy(self.daemon.path('state/id'),
+                    other_daemon.path('state/id'))
+        other_daemon.stop()
+        other_daemon.start()
+        other._remove = lambda row: None
+        theirs.destroy()
+        other.reconcile()
+        self.assertEqual([], self.rows())
+        self.daemon.start()
 
     def test_an_image_volume_in_use_keeps_its_row(self):
         self.made()
