@@ -330,6 +330,57 @@ def glance_api_servers_may_name_our_image_api(rig):
         cloud.restart_cinder()
 
 
+def a_reimaged_volume_is_cinders_also_while_the_service_is_down(rig):
+    """os-reimage: on RBD Cinder's driver deletes the volume and imports another under its name."""
+    cloud = rig.cloud
+    images = {backend: [cloud.fresh("reimage") for _ in range(3)] for backend in BOTH}
+    volumes = {backend: cloud.create(images[backend][0], backend) for backend in BOTH}
+
+    def reimaged(place):
+        for backend, volume_id in volumes.items():
+            cloud.act(volume_id, "os-reimage", {"image_id": images[backend][place], "reimage_reserved": False})
+        for backend, volume_id in volumes.items():
+            cloud.settled(volume_id)
+            cloud.expect_image(backend, volume_id, images[backend][place])
+    reimaged(1)
+    again = {backend: cloud.create(images[backend][0], backend) for backend in BOTH}
+    cloud.delete(*volumes.values())
+    volumes = again
+    cloud.daemon.stop()
+    try:
+        reimaged(2)
+    finally:
+        cloud.daemon.start()
+    # What the daemon remembers of the one that it made is no reason to touch the one that Cinder made.
+    again = {backend: cloud.create(images[backend][0], backend) for backend in BOTH}
+    until(lambda: not set(volumes.values()) & _hook_volumes(cloud, "rbd"), "our catalog's forgetting what Cinder's driver has deleted")
+    for backend, volume_id in volumes.items():
+        cloud.expect_image(backend, volume_id, images[backend][2])
+        cloud.expect_image(backend, again[backend], images[backend][0])
+    cloud.delete(*volumes.values(), *again.values())
+
+
+def deletions_that_the_service_has_missed_are_made_up_for(rig):
+    """Neither side remembers: both were down at some time."""
+    cloud = rig.cloud
+    image_id = cloud.fresh("missed")
+    volumes = {backend: cloud.create(image_id, backend) for backend in BOTH}
+    cloud.daemon.stop()
+    try:
+        cloud.delete(*volumes.values())
+    finally:
+        with cloud.cinder_volume_is_down():
+            cloud.daemon.start()
+    for backend, volume_id in volumes.items():
+        until(lambda: volume_id not in _hook_volumes(cloud, backend), f"our catalog's forgetting the volume on {backend}", 120, every_s=1)
+
+
+def _hook_volumes(cloud, backend):
+    """Ids of what our catalog has of volumes that were made for cinder-volume."""
+    answer = cloud.daemon.hook("GET", f"/v1/hook/volumes?backend={backend}")
+    return {volume["id"] for volume in answer["volumes"]}
+
+
 def the_backends_hold_nothing_that_neither_side_knows(rig):
     """After all that came before it."""
     cloud = rig.cloud
@@ -359,5 +410,6 @@ CASES = [openstack_starts_from_nothing, stock_cinder_makes_volumes_from_images_o
          a_service_that_hangs_in_the_middle_of_a_create_costs_nobody_a_volume,
          a_full_file_system_evicts_and_then_fails_the_volume_and_nothing_else, an_evicted_image_volume_leaves_its_clones_whole,
          the_stock_driver_attaches_extends_snapshots_clones_and_deletes_our_volumes,
-         an_image_volume_deleted_through_cinder_is_forgotten_here, glance_api_servers_may_name_our_image_api,
+         an_image_volume_deleted_through_cinder_is_forgotten_here, a_reimaged_volume_is_cinders_also_while_the_service_is_down,
+         deletions_that_the_service_has_missed_are_made_up_for, glance_api_servers_may_name_our_image_api,
          the_backends_hold_nothing_that_neither_side_knows]

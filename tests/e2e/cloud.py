@@ -53,6 +53,12 @@ flavor = keystone+cachemanagement
         """How many volumes were cloned from an image-volume that was there."""
         return self.command("status")["volume_cache"]["hits"]
 
+    def hook(self, method, path):
+        """Its answer at the address of the driver classes, in JSON."""
+        said = subprocess.run(["curl", "-fsS", "-X", method, "--unix-socket", self.hook_socket, "http://localhost" + path], check=True,
+                              stdout=subprocess.PIPE)
+        return json.loads(said.stdout)
+
     def image_volumes(self, backend=None):
         """What our catalog has: {id: row of `image-volumes list`}."""
         return {row["id"]: row for row in self.command("image-volumes", "list") if backend in (None, row["backend"])}
@@ -128,6 +134,14 @@ class Cloud:
         self.write_cinder_conf(**conf)
         self._cinder("start", "volume", "api")
         self.wait_for_backends()
+
+    @contextlib.contextmanager
+    def cinder_volume_is_down(self):
+        self._cinder("stop", "volume")
+        try:
+            yield
+        finally:
+            self._cinder("start", "volume")
 
     @contextlib.contextmanager
     def cinder_volume_stands_still(self):
