@@ -69,7 +69,10 @@ int write_all(librbd::Image& image, std::uint64_t offset, std::span<const std::b
 }  // namespace
 
 Capabilities RbdDriver::capabilities() const {
-  return {.clone = CloneSupport::copy_on_write, .max_concurrency = options_.max_concurrency, .clones_per_source = 0};
+  return {.clone = CloneSupport::copy_on_write,
+          .max_concurrency = options_.max_concurrency,
+          .clones_per_source = 0,
+          .can_import = true};
 }
 
 Result<void> RbdDriver::check_for_setup_error() {
@@ -79,6 +82,10 @@ Result<void> RbdDriver::check_for_setup_error() {
   if (const int code = (*connection)->rbd.list2((*connection)->pool, &images); code < 0) {
     return cluster_.failed("[" + options_.section + "] rbd_pool = " + options_.cluster.pool + ": cannot list it", code,
                            *connection);
+  }
+  if (options_.instant_import) {
+    IMAGECACHE_CHECK(
+        run_rbd({"--version"}, "[" + options_.section + "] rbd_instant_import", options_.import_timeout, {}, {}));
   }
   return {};
 }
@@ -191,6 +198,8 @@ Result<RbdDriver::Source> RbdDriver::find_source(const VolumeId& source) {
   }
   std::uint64_t head_bytes = 0;
   found.was_left_grown = image.size(&head_bytes) >= 0 && head_bytes > found.size_bytes;
+  std::uint64_t features = 0;
+  found.is_importing = image.features(&features) >= 0 && (features & RBD_FEATURE_MIGRATING) != 0;
   const std::lock_guard lock(mutex_);
   return sources_[source.name] = std::move(found);
 }
@@ -268,6 +277,10 @@ Result<void> RbdDriver::delete_volume(const VolumeId& volume) {
   const bool any_in_trash = trash_.size() > 0;
   const std::string parent = any_in_trash ? parent_in_trash(connection, volume) : "";
   int code = connection->rbd.remove(connection->pool, volume.name.c_str());
+  if (code == -EBUSY) {
+    IMAGECACHE_TRY(const auto importing, import_state(connection, volume.name));
+    if (importing) return abort_import(connection, volume.name);
+  }
   if (code == -ENOTEMPTY || code == -EBUSY) {
     // It has our snapshots. Without clones they go at once; with clones they live on, nameless, until the last is gone.
     const std::lock_guard no_more_snapshots(preparing_);
@@ -306,6 +319,8 @@ Result<void> RbdDriver::maintain() {
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [name, source] : sources_) {
+      // A volume that is being imported and has another size than its source cannot be read behind the source's end.
+      if (source.is_importing) continue;
       if (const std::uint64_t size_bytes = size_to_prepare(source)) to_prepare.emplace_back(name, size_bytes);
       if (source.was_left_grown) to_shrink.push_back(name);
     }

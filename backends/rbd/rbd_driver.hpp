@@ -3,10 +3,13 @@
 // image-volume can be deleted while clones of it live. README.md says what a finished volume looks like.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "backends/rbd/cluster.hpp"
 #include "backends/rbd/trash.hpp"
@@ -19,9 +22,12 @@ class RbdDriver final : public Driver {
   struct Options {
     std::string section;  ///< for messages
     ClusterOptions cluster;
-    unsigned store_chunk_size_mb = 4;  ///< rbd_store_chunk_size: size of an object
-    unsigned max_concurrency = 16;     ///< rbd_max_concurrency
-    std::string secret_uuid;           ///< rbd_secret_uuid: for attachers; empty: the cluster's id
+    unsigned store_chunk_size_mb = 4;         ///< rbd_store_chunk_size: size of an object
+    unsigned max_concurrency = 16;            ///< rbd_max_concurrency
+    std::string secret_uuid;                  ///< rbd_secret_uuid: for attachers; empty: the cluster's id
+    bool instant_import = false;              ///< rbd_instant_import: it will be asked for, so its means must be there
+    unsigned import_objects = 4;              ///< rbd_import_objects: read and written at once by finish_import()
+    std::chrono::seconds import_timeout{60};  ///< rbd_import_timeout: of the short steps of an import
   };
 
   explicit RbdDriver(Options options) : options_(std::move(options)), cluster_(options_.cluster), trash_(cluster_) {}
@@ -43,6 +49,13 @@ class RbdDriver final : public Driver {
   Result<void> maintain() override;
   Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) override;
 
+  // Instant import is Ceph's import-only migration (README.md); import.cpp.
+  Result<void> prepare_import(const ImportSource& source, const ImageFile& image, const VolumeId& volume,
+                              std::stop_token stop) override;
+  Result<void> finish_import(const VolumeId& volume, std::stop_token stop) override;
+  /// Does anybody watch a descendant? Who has one open to read only does not show.
+  Result<bool> needs_import_source(const VolumeId& volume) override;
+
   /// By which a cluster's operator (or a test) shuts this client out: "ceph osd blocklist add ADDRESS".
   Result<std::string> client_address() { return cluster_.client_address(); }
   /// Image-volumes that are in the trash until the last of their clones is gone.
@@ -55,6 +68,7 @@ class RbdDriver final : public Driver {
     std::set<std::uint64_t> other_sizes;       ///< those with a snapshot of their own
     std::map<std::uint64_t, unsigned> wanted;  ///< clones that had to grow to that size
     bool was_left_grown = false;               ///< by a crash in prepare_size()
+    bool is_importing = false;                 ///< its size must stay as it is
   };
   Result<Source> find_source(const VolumeId& source);
   void forget_source(const VolumeId& source);
@@ -66,6 +80,17 @@ class RbdDriver final : public Driver {
   Result<void> prepare_size(const std::string& name, std::uint64_t size_bytes);
   /// The id of the image-volume in the trash that this is a clone of; empty: of none.
   std::string parent_in_trash(const std::shared_ptr<Connection>& connection, const VolumeId& volume);
+
+  /// Nothing: it is not being imported, or is not there.
+  Result<std::optional<librbd::image_migration_state_t>> import_state(const std::shared_ptr<Connection>& connection,
+                                                                      const std::string& name);
+  /// Of a volume that is being imported: Errc::busy with clones, else it is gone.
+  Result<void> abort_import(const std::shared_ptr<Connection>& connection, const std::string& name);
+  std::string spec_of(const std::string& name) const { return options_.cluster.pool + "/" + name; }
+  /// Runs Ceph's program `rbd`, which can be given up, as a call of librbd cannot. `what` begins the message. A limit
+  /// of 0 is none.
+  Result<void> run_rbd(std::vector<std::string> arguments, const std::string& what, std::chrono::seconds limit,
+                       std::vector<int> descriptors, std::stop_token stop) const;
 
   const Options options_;
   Cluster cluster_;

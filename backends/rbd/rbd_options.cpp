@@ -46,6 +46,12 @@ Result<std::unique_ptr<Driver>> make_rbd_driver(const BackendOptions& options) {
   made.store_chunk_size_mb = static_cast<unsigned>(chunk);
   IMAGECACHE_TRY(const int concurrency, number("rbd_max_concurrency", 16, 1, 1024));
   made.max_concurrency = static_cast<unsigned>(concurrency);
+  const std::string instant = base::to_lower(text("rbd_instant_import", "false"));
+  made.instant_import = instant == "true" || instant == "1" || instant == "yes" || instant == "on";
+  IMAGECACHE_TRY(const int objects, number("rbd_import_objects", 4, 1, 64));
+  made.import_objects = static_cast<unsigned>(objects);
+  IMAGECACHE_TRY(const int import_timeout, number("rbd_import_timeout", 60, 1, 3600));
+  made.import_timeout = std::chrono::seconds(import_timeout);
   if (cluster.pool.empty()) return wrong("rbd_pool", " is empty: name the pool of the volumes");
   return std::make_unique<RbdDriver>(std::move(made));
 }

@@ -8,6 +8,7 @@
 // The order of calls in a volume's life:
 //
 //   image-volume:  create_volume → copy_image_to_volume → seal → create_cloned_volume(source)… → delete_volume
+//                  or prepare_import → seal → create_cloned_volume(source)… → finish_import → delete_volume
 //   user volume:   create_cloned_volume(target) → [extend_volume]… → initialize_connection… → delete_volume
 //
 // Durability: when a call that makes or changes a volume has returned success, the change survives a power failure.
@@ -67,6 +68,33 @@ class Driver {
   virtual Result<void> delete_volume(const VolumeId& volume) = 0;
 
   virtual Result<ConnectionInfo> initialize_connection(const VolumeId& volume) = 0;
+
+  // Instant import, with Capabilities::can_import: a volume that can be cloned and read before its bytes have been
+  // copied, because whoever reads it reads them from where they are.
+
+  /// In place of create_volume() and copy_image_to_volume(): a new volume of image.virtual_size_bytes() that reads as
+  /// `source`, which is the same disk as `image`. Returns only when part of it has been read and compared. On failure
+  /// something may be left, for delete_volume().
+  virtual Result<void> prepare_import(const ImportSource& source, const ImageFile& image, const VolumeId& volume,
+                                      std::stop_token stop) {
+    static_cast<void>(source), static_cast<void>(image), static_cast<void>(stop);
+    return fail(Errc::unsupported, volume.name + ": this driver cannot import");
+  }
+
+  /// Copies what has not been copied, so that the volume needs its source no more. May take hours; goes on where an
+  /// earlier call or process was cut short, and is a success where there is nothing to do. Ends soon after a stop
+  /// (Errc::cancelled). Until it has succeeded, delete_volume() of a volume that has clones is Errc::busy.
+  virtual Result<void> finish_import(const VolumeId& volume, std::stop_token stop) {
+    static_cast<void>(volume), static_cast<void>(stop);
+    return {};
+  }
+
+  /// After finish_import(): may a client that opened a clone before still read from the source? A client whose storage
+  /// does not tell it that the import has ended does so until it opens the clone anew.
+  virtual Result<bool> needs_import_source(const VolumeId& volume) {
+    static_cast<void>(volume);
+    return false;
+  }
 
   /// Finishes what had to be put off, such as the end of a source whose last clone somebody else has deleted, and
   /// prepares what is asked for again and again. Called every ten seconds or so, never twice at a time; while there is

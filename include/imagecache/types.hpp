@@ -37,6 +37,14 @@ struct Capabilities {
   bool serialize_clones_of_one_source = false;  ///< clones of one source at once are slower than one after the other
   bool has_model_update = false;                ///< Driver::model_update() says something
   bool can_read_volumes = true;                 ///< Driver::read_volume() is there
+  bool can_import = false;                      ///< Driver::prepare_import() and what goes with it are there
+};
+
+/// An image file as the storage's own clients can read it over HTTP, with ranges, for as long as the service says so.
+struct ImportSource {
+  enum class Format { raw, qcow2 };
+  Format format = Format::raw;
+  std::string url;  ///< who knows it can read the image: in no log and no message
 };
 
 struct VolumeStats {

@@ -31,7 +31,7 @@ base::Task<Reply> list_image_volumes(Call& call) {
       call.api.pool, [&catalog = call.api.volumes.catalog(), backend] { return catalog.list_image_volumes(backend); });
   if (!rows) co_return management_error(rows.error());
   Json array = Json::array();
-  for (const auto& row : *rows) array.push_back(image_volume_view(row));
+  for (const auto& row : *rows) array.push_back(image_volume_view(row, call.api.volumes.import_state(row.volume_id)));
   co_return json_reply(200, Json{{"image_volumes", std::move(array)}});
 }
 
@@ -48,7 +48,8 @@ base::Task<Reply> show_image_volume(Call& call) {
   });
   if (!row) co_return management_error(row.error());
   if (!*row) co_return management_error({Errc::not_found, "image-volume " + call.parameter("id") + ": not found"});
-  co_return json_reply(200, Json{{"image_volume", image_volume_view(**row)}});
+  co_return json_reply(
+      200, Json{{"image_volume", image_volume_view(**row, call.api.volumes.import_state((*row)->volume_id))}});
 }
 
 base::Task<Reply> warm(Call& call) {

@@ -60,7 +60,7 @@ Json ratio(std::uint64_t part, std::uint64_t rest) {
   return static_cast<double>(part) / static_cast<double>(part + rest);
 }
 
-Json image_volume_view(const catalog::ImageVolume& image_volume) {
+Json image_volume_view(const catalog::ImageVolume& image_volume, std::string_view import_state) {
   return Json{{"id", image_volume.volume_id},
               {"backend", image_volume.backend},
               {"pool", or_null(image_volume.pool)},
@@ -72,6 +72,7 @@ Json image_volume_view(const catalog::ImageVolume& image_volume) {
               {"virtual_size_bytes", image_volume.virtual_size_bytes},
               {"clones", image_volume.clones},
               {"pinned", image_volume.pinned},
+              {"import", or_null(std::string(import_state))},
               {"created_at", time_or_null(image_volume.created_at)},
               {"last_used", time_or_null(image_volume.last_used)},
               {"build_ms", image_volume.build_ms},

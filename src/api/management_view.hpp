@@ -9,7 +9,8 @@
 
 namespace imagecache::api {
 
-Json image_volume_view(const catalog::ImageVolume& image_volume);
+/// `import_state` as VolumeCache says it.
+Json image_volume_view(const catalog::ImageVolume& image_volume, std::string_view import_state = {});
 
 /// {"version", "host", "uptime_s", "draining", "image_cache": {…}, "volume_cache": {…}, "http": {…}}. Cheap: counters.
 Json status_view(const ApiContext& api);

@@ -148,6 +148,8 @@ Result<volume_cache::Options> volume_cache_options(const config::Config& config)
   options.max_volume_copies = small(config, own, "max_volume_copies");
   options.create_timeout = ms(config, "create_timeout");
   options.flush_interval = ms(config, "hit_flush_interval");
+  options.import_linger = ms(config, "import_linger");
+  options.import_look_interval = ms(config, "import_look_interval");
   options.message_ttl = config.get_seconds(common, "message_ttl");
   options.conversion_disabled = config.get_bool(common, "image_conversion_disable");
   options.verify_signatures = base::to_lower(config.get_string(common, "verify_glance_signatures")) != "disabled";
@@ -230,6 +232,14 @@ std::vector<std::string> storage_protocols(std::string_view driver_name) {
   return {std::string(driver_name)};
 }
 
+/// Without the slash at its end.
+std::string import_url(const config::BackendSection& section) {
+  if (!section.get_bool("rbd_instant_import")) return {};
+  std::string url = section.get_string("rbd_import_url");
+  while (url.ends_with('/')) url.pop_back();
+  return url;
+}
+
 }  // namespace
 
 Result<std::vector<std::unique_ptr<volume_cache::Backend>>> make_backends(const config::Config& config) {
@@ -261,7 +271,8 @@ Result<std::vector<std::unique_ptr<volume_cache::Backend>>> make_backends(const 
             .image_volume_cache_enabled = section.get_bool("image_volume_cache_enabled"),
             .image_volume_cache_max_size_gb = section.get_unsigned("image_volume_cache_max_size_gb"),
             .image_volume_cache_max_count = section.get_unsigned("image_volume_cache_max_count"),
-            .queue_limit = config.get_unsigned(own, "backend_queue_limit")},
+            .queue_limit = config.get_unsigned(own, "backend_queue_limit"),
+            .import_url = import_url(section)},
         std::move(driver));
     if (auto works = backend->check_for_setup_error(); !works) {
       if (works.error().code == Errc::unsupported) {

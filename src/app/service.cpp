@@ -4,6 +4,7 @@
 
 #include "api/api.hpp"
 #include "api/images.hpp"
+#include "api/import_file.hpp"
 #include "app/identities.hpp"
 #include "app/notifications.hpp"
 #include "app/room_options.hpp"
@@ -163,7 +164,9 @@ Result<void> Service::Parts::listen(const config::Config& config, const Inherite
     return std::make_unique<http::Server>(std::move(name), http_limits(config), upstream_tls(config),
                                           std::move(handler), *io, *read_pool, counters);
   };
-  image_server = serve("image_api", [this](http::Exchange& exchange) { return image_api->handle(exchange); });
+  image_server = serve("image_api", [this](http::Exchange& exchange) {
+    return api::is_import_request(exchange) ? api::serve_import(exchange, *images, *pool) : image_api->handle(exchange);
+  });
   volume_server = serve("volume_api", [this](http::Exchange& exchange) { return volume_router.handle(exchange); });
   status_server = serve("status", [this](http::Exchange& exchange) { return status_router.handle(exchange); });
   const auto address = [&](std::string_view name) {

@@ -13,6 +13,13 @@ namespace {
 
 constexpr std::array<std::string_view, 4> binds = {"image_api_bind", "volume_api_bind", "status_bind", "hook_bind"};
 
+bool is_http_url(std::string_view url) {
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (url.starts_with(scheme)) return url.size() > scheme.size() && url[scheme.size()] != '/' && !url.contains('@');
+  }
+  return false;
+}
+
 // What Glance and keystonemiddleware no longer read, and what they read instead.
 struct Former {
   std::string_view section, name, advice;
@@ -171,6 +178,13 @@ void Loader::check_backends() {
       } else if (!directory.empty() && !directories.insert(directory).second) {
         complain(backend, "file_volume_dir", "another backend has this directory");
       }
+    }
+    const auto& instant = backend.all().find("rbd_instant_import")->second.value;
+    const auto url = backend.get_string("rbd_import_url");
+    if (instant && std::get<bool>(*instant) && !is_http_url(url)) {
+      complain(backend, backend.is_set("rbd_import_url") ? "rbd_import_url" : "rbd_instant_import",
+               "rbd_instant_import needs rbd_import_url = http[s]://host:port, where the cluster's clients reach this "
+               "service's image API");
     }
     const auto& enabled = backend.all().find("image_volume_cache_enabled")->second.value;
     if (enabled && std::get<bool>(*enabled) && !has_tenant) {

@@ -54,6 +54,7 @@ Result<Inspection> inspect_other(const SourceFile& file, Format format, Result<O
                     .file_size_bytes = file.size_bytes,
                     .data_bytes = disk->virtual_size_bytes,
                     .compressed = disk->compressed,
+                    .plain = stored_as_raw(format) && file.size_bytes % 512 == 0,
                     .detail = std::move(disk->detail)};
 }
 
@@ -66,6 +67,7 @@ Result<Inspection> inspect_qcow2(const SourceFile& file, const InspectOptions& o
                     .file_size_bytes = file.size_bytes,
                     .data_bytes = stored.data_bytes,
                     .compressed = stored.compressed,
+                    .plain = stored.plain,
                     .detail = image.describe()};
 }
 

@@ -58,7 +58,10 @@ struct Inspection {
   /// At most this many bytes of the disk are stored (zeroes among them included); virtual_size_bytes if not known.
   std::uint64_t data_bytes = 0;
   bool compressed = false;  ///< some of the data is stored compressed
-  std::string detail;       ///< for people: "qcow2 v3, 64 KiB clusters, zlib"
+  /// Any reader of the format can read it, however simple: whole sectors, and in a qcow2 whole clusters only, none of
+  /// them compressed or marked as zeroes, and no snapshots inside. Never of another format than raw and qcow2.
+  bool plain = false;
+  std::string detail;  ///< for people: "qcow2 v3, 64 KiB clusters, zlib"
 };
 
 /// Looks at the regular file behind `fd`, which is read with pread only and not kept. `name_for_errors` is what

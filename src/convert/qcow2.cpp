@@ -68,6 +68,7 @@ Result<void> Qcow2::read_header(const SourceFile& file, const InspectOptions& op
   if (load_be<std::uint32_t>(header, 32) != 0) return file.refuse("qcow2 is encrypted");
   l1_.resize(0);
   l1_offset_ = load_be<std::uint64_t>(header, 40);
+  has_snapshots_ = load_be<std::uint32_t>(header, 60) != 0;
 
   std::uint64_t header_length = 72;
   if (version_ == 3) {
@@ -186,6 +187,7 @@ Result<Qcow2::Stored> Qcow2::check_tables(const SourceFile& file) const {
       return file.refuse("a qcow2 L2 table lies on top of something else");
 
   Stored stored;
+  stored.plain = !has_snapshots_ && virtual_size_bytes_ % 512 == 0;
   std::vector<std::uint64_t> entries;
   for (std::uint64_t index = 0; index < l1_.size(); ++index) {
     if (l1_[index] == 0) continue;
@@ -197,6 +199,8 @@ Result<Qcow2::Stored> Qcow2::check_tables(const SourceFile& file) const {
       if (entries[i] == 0) continue;
       const std::uint64_t needed = std::min(cluster_bytes(), left - i * cluster_bytes());
       IMAGECACHE_TRY(const Qcow2Cluster cluster, classify(file, entries[i], needed));
+      stored.plain =
+          stored.plain && cluster.kind == Qcow2Cluster::Kind::data && file.holds(cluster.offset, cluster_bytes());
       if (cluster.kind == Qcow2Cluster::Kind::zero) continue;
       if (cluster.kind == Qcow2Cluster::Kind::data && !claimed.claim(cluster.offset, cluster.length_bytes))
         return file.refuse("a qcow2 cluster lies on top of something else");

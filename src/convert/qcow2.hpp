@@ -31,6 +31,7 @@ class Qcow2 {
   struct Stored {
     std::uint64_t data_bytes = 0;
     bool compressed = false;
+    bool plain = true;  ///< Inspection::plain
   };
   Result<Stored> check_tables(const SourceFile& file) const;
 
@@ -62,6 +63,7 @@ class Qcow2 {
   std::uint32_t cluster_bits_ = 0;
   std::uint64_t virtual_size_bytes_ = 0;
   std::uint64_t l1_offset_ = 0;
+  bool has_snapshots_ = false;
   Compression compression_ = Compression::zlib;
   std::vector<std::uint64_t> l1_;  // offsets of L2 tables, flags taken off; only the entries that the disk's size needs
 };

@@ -46,6 +46,9 @@ struct Counters {
   // Of the evictions, those that nobody asked for: too long unused, above the high mark, the image gone or another.
   Counter image_volumes_expired, image_volumes_above_mark, image_volumes_orphaned;
   Counter image_volumes_warmed;  // built ahead, because the operator wants these images kept warm
+  // Image-volumes that could be cloned before their bytes were copied; images that were copied as ever because that
+  // failed; attempts at copying that failed, to be made again; and those that have all their bytes now.
+  Counter volume_imports_started, volume_imports_refused, volume_imports_failed, volume_imports_completed;
   Counter convert_bytes;
   // Notifications: confirmed by the broker; dropped because too many waited, because it would not take them, or at a
   // stop; and how often one was sent and not confirmed, to be sent again.

@@ -255,6 +255,10 @@ struct ImageCache::Impl {
   base::Task<bool> scrub_pace(std::uint64_t bytes);
   base::Task<Result<bool>> scrub_file(std::string image_id);  ///< false: it was not due, or cannot be told
 
+  // held.cpp
+  /// Changes how many names a file has. That moves its ctime, by which the cache knows its files again: it is told.
+  Result<void> relink(const std::string& image_id, int fd, const std::function<Result<void>()>& change);
+
   // queue.cpp
   base::Task<void> prefetch_loop();
   base::Task<void> prefetch_one(std::string image_id);

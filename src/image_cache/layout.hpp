@@ -19,6 +19,7 @@ struct Layout {
   std::filesystem::path queue(std::string_view id) const { return queue_dir() / id; }
   /// Ours: what Glance's schema has no place for. A folder, because Glance counts and deletes stray files, not folders.
   std::filesystem::path own_dir() const { return base / ".cinder-image-cache"; }
+  std::filesystem::path held_dir() const { return own_dir() / "held"; }
   std::filesystem::path ledger() const { return own_dir() / "ledger.sqlite"; }
 };
 

@@ -69,6 +69,7 @@ void Backend::make_pools() {
   pool_ = pool("drv-", threads - copies - volume_copies);
   copy_pool_ = pool("copy-", copies);
   volume_copy_pool_ = pool("vcopy-", volume_copies);
+  import_pool_ = pool("import-", capabilities().can_import ? 1 : 0);
 }
 
 Result<void> Backend::check_for_setup_error() {
@@ -142,6 +143,32 @@ base::Task<Result<void>> Backend::seal(VolumeId volume) {
   IMAGECACHE_CO_CHECK(check_name(volume));
   auto work = [this, volume] { return driver_->seal(volume); };
   co_return co_await change(*pool_, volume, std::move(work));
+}
+
+base::Task<Result<void>> Backend::prepare_import(ImportSource source, const ImageFile& image, VolumeId volume,
+                                                 std::stop_token stop) {
+  IMAGECACHE_CO_CHECK(check_name(volume));
+  auto work = [this, source = std::move(source), &image, volume, stop] {
+    return driver_->prepare_import(source, image, volume, stop);
+  };
+  co_return co_await change(copy_pool(), volume, std::move(work));
+}
+
+// It changes no byte that anybody reads, so it claims nothing: clones are made meanwhile.
+base::Task<Result<void>> Backend::finish_import(VolumeId volume, std::stop_token stop) {
+  IMAGECACHE_CO_CHECK(check_name(volume));
+  if (!import_pool_) co_return fail(Errc::unsupported, options_.name + ": its driver cannot import as configured");
+  auto work = [this, volume, stop]() -> Result<void> {
+    if (stop.stop_requested()) return fail(Errc::cancelled, volume.name + ": the service is stopping");
+    return driver_->finish_import(volume, stop);
+  };
+  co_return co_await base::offload(*import_pool_, std::move(work));
+}
+
+base::Task<Result<bool>> Backend::needs_import_source(VolumeId volume) {
+  IMAGECACHE_CO_CHECK(check_name(volume));
+  auto work = [this, volume] { return driver_->needs_import_source(volume); };
+  co_return co_await base::offload(*pool_, std::move(work));
 }
 
 base::Task<Result<void>> Backend::create_cloned_volume(CloneSpec clone) {

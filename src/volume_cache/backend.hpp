@@ -30,6 +30,8 @@ struct BackendOptions {
   std::uint64_t image_volume_cache_max_size_gb = 0;  ///< 0: no limit
   std::uint64_t image_volume_cache_max_count = 0;    ///< 0: no limit
   std::size_t queue_limit = 4096;
+  /// Before the path of an import: where clients of the storage reach this service's image API. Empty: no imports.
+  std::string import_url;
 
   /// "host@section#pool", as Cinder names where a volume is.
   const std::string& storage_protocol() const { return storage_protocols.front(); }
@@ -69,6 +71,12 @@ class Backend {
   /// keep images waiting (where the driver takes at least four calls at a time).
   base::Task<Result<void>> copy_volume_to_volume(const ImageFile& source, VolumeId volume, std::stop_token stop);
   base::Task<Result<void>> seal(VolumeId volume);
+  /// `image` outlives the call.
+  base::Task<Result<void>> prepare_import(ImportSource source, const ImageFile& image, VolumeId volume,
+                                          std::stop_token stop);
+  /// These on a thread of their own, besides the driver's max_concurrency: one import at a time is copied.
+  base::Task<Result<void>> finish_import(VolumeId volume, std::stop_token stop);
+  base::Task<Result<bool>> needs_import_source(VolumeId volume);
   /// One after the other for one source where the driver asks for that.
   base::Task<Result<void>> create_cloned_volume(CloneSpec clone);
   base::Task<Result<void>> extend_volume(VolumeId volume, std::uint64_t new_size_bytes);
@@ -101,6 +109,7 @@ class Backend {
   std::unique_ptr<base::BlockingPool> pool_;
   std::unique_ptr<base::BlockingPool> copy_pool_;
   std::unique_ptr<base::BlockingPool> volume_copy_pool_;
+  std::unique_ptr<base::BlockingPool> import_pool_;  // where the driver can import
 };
 
 }  // namespace imagecache::volume_cache

@@ -6,6 +6,7 @@ namespace imagecache::volume_cache {
 
 void VolumeCache::start(const base::Executor& executor) {
   Impl& impl = *impl_;
+  if (!impl.held_at_start.empty()) impl.group.spawn(executor, impl.resume_imports());
   for (const auto& backend : impl.backends) impl.group.spawn(executor, impl.maintain_loop(backend.get()));
   impl.group.spawn(executor, impl.repeat(&Impl::upkeep, impl.options.upkeep_interval));
   if (impl.options.poll_interval.count() > 0)

@@ -1,4 +1,5 @@
 // One image-volume: who waits for it, and how it is made.
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -213,9 +214,19 @@ Task<Result<BasePtr>> VolumeCache::Impl::build_image_volume(BuildPtr build) {
   bool touched = false;
   Result<void> written;
   {
+    base::Fd file;
+    const convert::Format format = opened.inspection.format;
+    if (may_import(*build->backend, opened.inspection)) file = base::Fd(::fcntl(opened.fd.get(), F_DUPFD_CLOEXEC, 0));
     Result<std::unique_ptr<ImageFile>> disk = co_await open_disk(std::move(opened), stop, build->steps);
-    if (disk) {
+    Result<bool> imported = false;
+    if (disk && file)
+      imported = co_await import_image_volume(build, image_volume, std::move(file), format, **disk, touched);
+    if (!imported) {
+      written = std::unexpected(std::move(imported).error());
+    } else if (disk && !*imported) {
       written = co_await write_image_volume(build, image_volume, **disk, touched);
+    } else if (disk) {
+      written = Result<void>();
     } else {
       written = std::unexpected(std::move(disk).error());
     }
@@ -243,6 +254,7 @@ Task<Result<BasePtr>> VolumeCache::Impl::build_image_volume(BuildPtr build) {
     co_await drop_failed_build(build, std::move(image_volume), touched);
     co_return std::unexpected(std::move(written).error());
   }
+  if (!image_volume->held_file.empty()) group.spawn(co_await base::asio::this_coro::executor, run_import(image_volume));
   co_await tell_of("create.end", image_volume->volume_id, build->context);
   base::log::info(room_name, &build->context, "image {} is kept on {} as image-volume {} of {} GiB, made in {} ms",
                   build->image.id, place.name, image_volume->volume_id, image_volume->size_gb, build_time.count());
@@ -296,6 +308,7 @@ Task<void> VolumeCache::Impl::drop_failed_build(BuildPtr build, BasePtr image_vo
     auto remove_row = [id = image_volume->volume_id](Catalog& from) { return from.remove_volume(id); };
     dropped = co_await in_catalog(std::move(remove_row));
   }
+  if (dropped && !image_volume->held_file.empty()) co_await let_go_of(image_volume->held_file);
   if (dropped) {
     index.unreserve(image_volume->place(), image_volume->size_gb);
     co_return;

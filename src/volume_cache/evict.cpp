@@ -200,6 +200,14 @@ Task<Result<void>> VolumeCache::Impl::evict_all(std::vector<BasePtr> image_volum
 }
 
 Task<Result<void>> VolumeCache::Impl::evict(BasePtr image_volume, std::string why) {
+  if (index.import(image_volume) != Base::Import::none && index.state(image_volume) == Base::State::ready)
+    co_return fail(
+        Errc::conflict,
+        fmt::format("image-volume {} on {} cannot go yet: {}", image_volume->volume_id, image_volume->backend,
+                    index.import(image_volume) == Base::Import::copying
+                        ? "its bytes are still being imported"
+                        : "clients that opened volumes of it during its import still read its image file; "
+                          "detach those volumes"));
   index.mark_evicting(image_volume);
   const KeyedTurns::Turn turn = co_await volume_turns.take(image_volume->volume_id);
   if (index.state(image_volume) == Base::State::gone) co_return Result<void>();

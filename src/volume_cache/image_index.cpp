@@ -5,7 +5,8 @@
 namespace imagecache::volume_cache {
 
 void ImageIndex::enlist(PerPlace& at, const BasePtr& image_volume) {
-  if (image_volume->pinned || image_volume->state != Base::State::ready) return;
+  if (image_volume->pinned || image_volume->import != Base::Import::none || image_volume->state != Base::State::ready)
+    return;
   if (at.listed.contains(image_volume.get())) return;
   // At the end but for what is loaded out of order at start, or when the clock has stepped back.
   auto after = at.by_use.end();
@@ -210,7 +211,9 @@ std::set<std::string> ImageIndex::pools(const std::string& backend) const {
 
 bool ImageIndex::mark_idle(const BasePtr& image_volume) {
   const std::lock_guard lock(mutex_);
-  if (image_volume->state != Base::State::ready || image_volume->pinned || image_volume->users != 0) return false;
+  if (image_volume->state != Base::State::ready || image_volume->pinned || image_volume->import != Base::Import::none ||
+      image_volume->users != 0)
+    return false;
   start_evicting(places_[image_volume->place()], image_volume);
   return true;
 }
@@ -264,6 +267,22 @@ void ImageIndex::set_pinned(const BasePtr& image_volume, bool pinned) {
   } else {
     enlist(at, image_volume);
   }
+}
+
+void ImageIndex::set_import(const BasePtr& image_volume, Base::Import import) {
+  const std::lock_guard lock(mutex_);
+  image_volume->import = import;
+  PerPlace& at = places_[image_volume->place()];
+  if (import != Base::Import::none) {
+    delist(at, image_volume);
+  } else {
+    enlist(at, image_volume);
+  }
+}
+
+Base::Import ImageIndex::import(const BasePtr& image_volume) const {
+  const std::lock_guard lock(mutex_);
+  return image_volume->import;
 }
 
 std::vector<catalog::Catalog::Use> ImageIndex::take_uses() {

@@ -42,6 +42,7 @@ struct Base {
   std::uint64_t virtual_size_bytes = 0;
   bool is_repair = false;      ///< made in place of one that was bad
   std::uint64_t build_ms = 0;  ///< how long it took; 0: not known
+  std::string held_file{};     ///< image_cache::ImageCache::hold(), that it was imported from and may be read from
 
   /// Notified when the last clone in flight has ended.
   base::Signal idle;
@@ -50,6 +51,8 @@ struct Base {
   enum class State { ready, evicting, stuck, gone };  // stuck: eviction failed, it takes space and is not cloned
   State state = State::ready;
   bool pinned = false;
+  enum class Import { none, copying, source_kept };  // while not none it is not to be evicted
+  Import import = Import::none;
   unsigned users = 0;
   std::uint64_t clones = 0;  ///< ever
   std::uint64_t living_clones = 0;
@@ -120,8 +123,8 @@ class ImageIndex {
   std::vector<BasePtr> take_oldest(const std::string& place, const std::function<bool(const Base&)>& enough,
                                    bool idle_only = false);
 
-  /// Marks as evicting those that are not pinned, that nobody is cloning from and that `wanted` is true of; it is asked
-  /// of the least recently used first.
+  /// Marks as evicting those that are not pinned or being imported, that nobody is cloning from and that `wanted` is
+  /// true of; it is asked of the least recently used first.
   std::vector<BasePtr> take_idle(const std::string& place, const std::function<bool(const Base&)>& wanted);
   /// Those that can be cloned.
   std::vector<BasePtr> ready() const;
@@ -141,6 +144,8 @@ class ImageIndex {
   void mark_gone(const BasePtr& image_volume);
   Base::State state(const BasePtr& image_volume) const;
   void set_pinned(const BasePtr& image_volume, bool pinned);
+  void set_import(const BasePtr& image_volume, Base::Import import);
+  Base::Import import(const BasePtr& image_volume) const;
 
   /// What the catalog does not know yet; forgotten here. Put back what could not be written.
   std::vector<catalog::Catalog::Use> take_uses();

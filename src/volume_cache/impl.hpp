@@ -2,7 +2,7 @@
 // image-volume, and who waits for it), source.cpp (image file → raw disk), copy.cpp (volume → volume, volume → image),
 // evict.cpp (room and quota), schedule.cpp (which backend), failures.cpp (what owners are told), manage.cpp
 // (remove, cancel, extend, pin), upkeep.cpp, warm_ahead.cpp, recover.cpp,
-// jobs.cpp, notify.cpp.
+// import.cpp, jobs.cpp, notify.cpp.
 //
 // How the tasks hold together: whatever changes something is a Task of group, never of the caller's, so that a caller
 // may leave at any point. All that is done to one volume's storage is done while holding its turn in volume_turns;
@@ -221,6 +221,23 @@ struct VolumeCache::Impl {
   Task<void> stop_at(BuildPtr build, Deadline deadline);
   Task<void> drop_failed_build(BuildPtr build, BasePtr image_volume, bool touched);
 
+  // import.cpp
+
+  bool may_import(const Backend& to, const convert::Inspection& found) const;
+  /// False: it is to be copied; nothing of the attempt is left. `file` is the image file, `disk` what is in it.
+  Task<Result<bool>> import_image_volume(BuildPtr build, BasePtr image_volume, base::Fd file, convert::Format format,
+                                         const ImageFile& disk, bool& touched);
+  Task<Result<void>> prepare_import(BuildPtr build, BasePtr image_volume, ImportSource source, const ImageFile& disk);
+  /// Copies what has not been copied, however long it takes, and lets go of the image file when nobody reads it.
+  Task<void> run_import(BasePtr image_volume);
+  Task<void> wait_for_readers(BasePtr image_volume);
+  Task<void> drop_import(BasePtr image_volume);
+  /// False: it is evicted, and its image file let go.
+  Task<bool> is_kept(BasePtr image_volume);
+  Task<void> let_go_of(std::string held_file);
+  Result<void> find_imports();
+  Task<void> resume_imports();
+
   // source.cpp
 
   struct Opened {
@@ -354,6 +371,8 @@ struct VolumeCache::Impl {
 
   ImageIndex index;
   LastAnswers last_answers;
+  std::map<std::string, std::string> held_at_start;  // by image-volume; written by recover() only
+  std::stop_source imports_stop;                     // a start goes on with them
   KeyedTurns volume_turns;
   KeyedTurns build_slots;           // one key: no more than max_conversions hold it
   base::BlockingPool convert_pool;  // inspection and qemu-img, a thread for each slot

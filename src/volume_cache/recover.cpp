@@ -66,6 +66,7 @@ Result<void> VolumeCache::Impl::recover() {
   IMAGECACHE_CHECK(catalog.drop_fences_before(now - std::chrono::hours(24)));
   fences_dropped_at = now;
 
+  IMAGECACHE_CHECK(find_imports());
   // Image-volumes first: what is unfinished of them is removed with both its rows.
   IMAGECACHE_TRY(const auto names, names_on_backends());
   IMAGECACHE_TRY(const std::vector<catalog::ImageVolume> rows, catalog.list_image_volumes(std::nullopt));
@@ -143,7 +144,12 @@ void VolumeCache::Impl::settle_image_volume(const catalog::ImageVolume& row, con
   if (row.state == "ready" && (volume->status == "available" || volume->attachment || is_read) && is_there) {
     if (is_read && !volume->attachment)
       warn_if_failed(catalog.update_volume(row.volume_id, {.status = "available"}), row.volume_id);
-    index.add(base_of(row, *volume), 0, false);
+    const BasePtr image_volume = base_of(row, *volume);
+    if (const auto held = held_at_start.find(row.volume_id); held != held_at_start.end()) {
+      image_volume->held_file = held->second;
+      image_volume->import = Base::Import::copying;
+    }
+    index.add(image_volume, 0, false);
     return;
   }
   base::log::warning(room_name, nullptr, "image-volume {} on {} is {}; it is removed", row.volume_id, row.backend,
@@ -156,7 +162,10 @@ void VolumeCache::Impl::settle_image_volume(const catalog::ImageVolume& row, con
     return;
   }
   warn_if_failed(removed, row.volume_id);
-  index.add_stuck(base_of(row, *volume), false);
+  const BasePtr image_volume = base_of(row, *volume);
+  if (const auto held = held_at_start.find(row.volume_id); held != held_at_start.end())
+    image_volume->held_file = held->second;
+  index.add_stuck(image_volume, false);
 }
 
 void VolumeCache::Impl::settle_volume(const Volume& volume) {

@@ -158,6 +158,20 @@ base::Task<Result<ModelUpdate>> VolumeCache::model_update(catalog::Volume volume
   co_return co_await backend->model_update(VolumeId{volume.name});
 }
 
+std::string_view VolumeCache::import_state(const std::string& volume_id) const {
+  const BasePtr image_volume = impl_->index.find_by_id(volume_id);
+  if (!image_volume) return {};
+  switch (impl_->index.import(image_volume)) {
+    case Base::Import::copying:
+      return "copying";
+    case Base::Import::source_kept:
+      return "source kept";
+    case Base::Import::none:
+      return {};
+  }
+  return {};
+}
+
 base::Task<void> VolumeCache::stop(base::Deadline deadline) {
   std::vector<std::stop_source> unasked;  // nobody waits for them
   {
@@ -168,6 +182,7 @@ base::Task<void> VolumeCache::stop(base::Deadline deadline) {
     }
   }
   for (std::stop_source& build : unasked) build.request_stop();
+  impl_->imports_stop.request_stop();
   impl_->stop_signal.notify();
   if (!co_await impl_->group.join(deadline)) {
     std::vector<std::stop_source> sources;

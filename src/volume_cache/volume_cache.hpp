@@ -42,6 +42,9 @@ class Notifier;
 
 namespace imagecache::volume_cache {
 
+/// Where the image API serves the held files of imports: behind the operator's prefix comes this, then a file's name.
+constexpr std::string_view import_path = "/cinder-image-cache/imports/";
+
 struct Options {
   std::string host = "localhost";  ///< [DEFAULT] host: who says that an image-volume was hit, missed, evicted
   std::string
@@ -65,6 +68,11 @@ struct Options {
   convert::ConvertOptions convert;
   /// An image-volume is found by its image's id and updated_at, as Cinder's cache does, and not by its content.
   bool stale_by_updated_at = false;
+
+  /// How long an image file is at least kept for clients that do not show, after the import from it has ended, and how
+  /// often it is looked after that whether any client reads from it still.
+  std::chrono::milliseconds import_linger{3'600'000};
+  std::chrono::milliseconds import_look_interval{60'000};
 
   // What runs on its own (start()).
   std::chrono::milliseconds upkeep_interval{60'000};  ///< how often ttl and marks are looked at
@@ -214,6 +222,9 @@ class VolumeCache {
 
   /// Clones of an image-volume that live; 0 for what is none. Cheap.
   std::uint64_t living_clones(const std::string& volume_id) const;
+  /// Of an image-volume: "copying" while its bytes are being imported, "source kept" while clients may still read from
+  /// the image file that they came from; else empty.
+  std::string_view import_state(const std::string& volume_id) const;
   /// Writes down who has used what, which is else done every flush_interval.
   base::Task<void> flush();
 

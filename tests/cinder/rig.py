@@ -27,10 +27,11 @@ SNAPSHOT_OF = "volume-of-a-snapshot"
 class Rig:
     """A work folder, an image, a cinder.conf and the daemon that has read it. Everything ends with the `with`.
 
-    `others` are further sections, by name: {"lvm2": {…}}.
+    `others` are further sections, by name: {"lvm2": {…}}; `own` is what is added to our own. An option "@IMAGE_URL@" is the
+    address of the daemon's image API.
     """
 
-    def __init__(self, section, options, parent=None, others=None):
+    def __init__(self, section, options, parent=None, others=None, own=""):
         self.section = section
         self.sections = {section: options, **(others or {})}
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="cinder-drivers.", dir=parent))
@@ -41,6 +42,7 @@ class Rig:
             file.write(os.urandom(3 << 20))
             file.seek(17 << 20)
             file.write(os.urandom((1 << 20) + 512))
+        self.own = own
         self.daemon = None
 
     def __enter__(self):
@@ -50,12 +52,14 @@ class Rig:
             sections += f"[{section}]\nvolume_backend_name = {section}\n"
             sections += "".join(f"{name} = {value}\n" for name, value in options.items())
         self.daemon = harness.Daemon(
-            binary, self.folder / "daemon", f"file://{self.folder}/images",
+            binary, self.folder / "daemon", f"file://{self.folder}/images", extra_own=self.own,
             extra_default=f"enabled_backends = {','.join(self.sections)}\nhost = cinderhost\nstate_path = {self.folder}/cinder\n",
             more=sections +
                  f"[database]\nconnection = sqlite:///{self.folder}/cinder.sqlite\nsqlite_synchronous = false\n"
                  f"[oslo_concurrency]\nlock_path = {self.folder}/cinder\n")
         (self.folder / "cinder").mkdir()
+        config = self.daemon.config
+        config.write_text(config.read_text().replace("@IMAGE_URL@", self.daemon.image_url))
         self.daemon.start()
         return self
 
@@ -67,10 +71,11 @@ class Rig:
                 print("the daemon's last words:", self.daemon.last_words(), file=sys.stderr)
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def create(self, size_gb=1, section=None):
-        """A volume of the image, made by our daemon as cinder-volume's driver hook asks for it: (id, the answer)."""
+    def create(self, size_gb=1, section=None, image_id=None):
+        """A volume of the image (or another), made by our daemon as cinder-volume's driver hook asks for it: (id, the answer)."""
         volume_id = str(uuid.uuid4())
-        body = {"backend": section or self.section, "name": f"volume-{volume_id}", "size_gb": size_gb, "image_id": self.image_id}
+        body = {"backend": section or self.section, "name": f"volume-{volume_id}", "size_gb": size_gb,
+                "image_id": image_id or self.image_id}
         answer = call("PUT", f"{self.daemon.volume_root}/v1/hook/volumes/{volume_id}", body)
         expect_equal(answer.status, 200, f"the hook's status ({answer.body.decode()})")
         return volume_id, answer.json()

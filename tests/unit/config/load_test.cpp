@@ -105,6 +105,17 @@ TEST_F(Load, AllErrorsAreToldAtOnceWithFileLineOptionAndWhatIsAllowed) {
             "cinder.conf:6: [DEFAULT] enabled_backends names b, but there is no section [b]");
 }
 
+TEST_F(Load, InstantImportNeedsTheUrlThatClientsReadFrom) {
+  const std::string section = "[DEFAULT]\nenabled_backends = a\n[a]\nvolume_driver = rbd\nrbd_instant_import = true\n";
+  const std::string wanted =
+      "rbd_instant_import needs rbd_import_url = http[s]://host:port, where the cluster's clients reach this service's "
+      "image API";
+  EXPECT_EQ(problems_of(section), "cinder.conf:5: [a] rbd_instant_import = true: " + wanted);
+  EXPECT_EQ(problems_of(section + "rbd_import_url = cache:9393\n"),
+            "cinder.conf:6: [a] rbd_import_url = cache:9393: " + wanted);
+  EXPECT_EQ(problems_of(section + "rbd_import_url = https://cache.example:9393\n"), "");
+}
+
 TEST_F(Load, AnOverriddenWrongValueIsNobodysBusiness) {
   EXPECT_EQ(problems_of("[DEFAULT]\nquota_volumes = ten\nquota_volumes = 10\n"), "");
   EXPECT_EQ(problems_of("[DEFAULT]\n[not_enabled]\nimage_volume_cache_enabled = maybe\n"), "");

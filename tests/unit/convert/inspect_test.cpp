@@ -36,6 +36,34 @@ TEST(Inspect, AStandAloneQcow2IsAccepted) {
   }
 }
 
+TEST(Inspect, WhatASimpleReaderWouldMisreadIsNotPlain) {
+  const auto is_plain = [](const Bytes& bytes) {
+    const auto found = look(bytes);
+    EXPECT_TRUE(found.has_value()) << found.error().message;
+    return found && found->plain;
+  };
+  EXPECT_TRUE(is_plain(Qcow2Bytes(2).bytes));
+  EXPECT_TRUE(is_plain(Qcow2Bytes(3).bytes));
+  EXPECT_TRUE(is_plain(Bytes(4096)));
+  EXPECT_FALSE(is_plain(Bytes(4097))) << "the last sector is not whole";
+
+  Qcow2Bytes zero_mark;  // on a cluster that has its place in the file still
+  put_be<std::uint64_t>(zero_mark.bytes, Qcow2Bytes::l2, (std::uint64_t{1} << 63) | Qcow2Bytes::data | 1);
+  EXPECT_FALSE(is_plain(zero_mark.bytes));
+  Qcow2Bytes snapshots;
+  put_be<std::uint32_t>(snapshots.bytes, 60, 1);
+  EXPECT_FALSE(is_plain(snapshots.bytes));
+  Qcow2Bytes odd_size;
+  put_be<std::uint64_t>(odd_size.bytes, 24, (1 << 20) - 1);
+  EXPECT_FALSE(is_plain(odd_size.bytes));
+  // The disk ends within its last cluster, and so does the file.
+  Qcow2Bytes short_cluster;
+  put_be<std::uint64_t>(short_cluster.bytes, 24, 4096);
+  EXPECT_TRUE(is_plain(short_cluster.bytes));
+  short_cluster.bytes.resize(Qcow2Bytes::data + 4096);
+  EXPECT_FALSE(is_plain(short_cluster.bytes));
+}
+
 TEST(Inspect, AQcow2MayNotNameAnotherFile) {
   Qcow2Bytes backing;
   put_be<std::uint64_t>(backing.bytes, 8, 0x200);
