@@ -88,6 +88,10 @@ class Rows:
             if context is None:
                 return  # the service keeps no image-volumes then, either
             rows = self._rows(context)
+            if self.volume_type_id is None:
+                # cinder-volume has just begun: as the others on this backend.
+                self.volume_type_id = next(
+                    (row.volume_type_id for row in rows.values()), None)
             there = {one['id']: one for one in self._list()}
             for volume_id, row in rows.items():
                 if volume_id not in there and not self._is_anothers(row):

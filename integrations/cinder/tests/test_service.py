@@ -285,6 +285,16 @@ class Rows(ServiceCase):
         self.assertEqual(1, world.in_use(world.INTERNAL_PROJECT,
                                          'volumes_a-type'))
 
+    def test_after_a_restart_its_type_is_that_of_the_others(self):
+        kind = volume_types.create(world.admin(), 'another-type')
+        self.made(volume_type_id=kind.id)
+        self.reconcile()
+        self.made()
+        self.driver._image_cache_rows.volume_type_id = None
+        self.reconcile()
+        self.assertEqual([kind.id] * 2,
+                         [row.volume_type_id for row in self.rows()])
+
     def test_what_the_service_evicts_goes(self):
         self.made()
         self.assert_in_step(1)
