@@ -40,7 +40,8 @@ struct Options {
   std::string host;  ///< this node's name, for people
   // By which callers of the hook tell this service from another.
   std::string state_id;
-  std::string machine;  ///< what the operating system calls it, whatever [DEFAULT] host says
+  std::string machine;               ///< what the operating system calls it, whatever [DEFAULT] host says
+  bool enable_force_upload = false;  ///< also volumes that are in use are made images of, where that is asked for
   std::chrono::milliseconds hook_default_deadline{600'000};
   std::chrono::milliseconds hook_max_deadline{3'600'000};
   std::uint64_t image_cache_max_size_bytes = 0;  ///< for the status page; 0: nothing is cached

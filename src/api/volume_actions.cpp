@@ -38,7 +38,7 @@ base::Task<Reply> extend(Call& call, const JsonIn& arguments, const catalog::Vol
     co_return fault(400, "Invalid input received: New size for extend must be greater than current size. (current: " +
                              std::to_string(volume.size_gb) + ", extended: " + std::to_string(**size) + ").");
   }
-  auto done = co_await call.api.volumes.extend(volume.id, **size);
+  auto done = co_await call.api.volumes.start_extend(volume.id, **size);
   if (!done) co_return invalid_volume(done.error());
   co_return empty_reply(202);
 }

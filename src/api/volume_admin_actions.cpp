@@ -83,7 +83,7 @@ base::Task<Reply> reset_status(Call& call, const JsonIn& arguments, const catalo
 base::Task<Reply> force_delete(Call& call, const JsonIn& arguments, const catalog::Volume& volume) {
   static_cast<void>(arguments);
   if (volume.attachment) co_return fault(400, "Invalid volume: it is attached, detach it first (os-force_detach).");
-  auto done = co_await call.api.volumes.cancel(volume.id);
+  auto done = co_await call.api.volumes.force_remove(volume.id);
   co_return done ? empty_reply(202) : invalid_volume(done.error());
 }
 

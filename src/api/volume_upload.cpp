@@ -48,6 +48,8 @@ base::Task<Reply> upload_image(Call& call, const JsonIn& arguments, const catalo
     if (refused) co_return std::move(*refused);
   }
   request->volume_id = volume.id;
+  // As cinder.volume.api.API.copy_volume_to_image: where it is not enabled, it is not heard.
+  request->force = request->force && call.api.options.enable_force_upload;
   auto type = co_await base::offload(
       call.api.pool, [&volumes = call.api.volumes, name = volume.volume_type] { return find_type(volumes, name); });
   if (!type) co_return fault(type.error());

@@ -42,7 +42,7 @@ struct RabbitReader {
 };
 
 Result<events::RabbitOptions> rabbit_options(const config::Config& config, events::TransportUrl url,
-                                             events::Outbox::Options& outbox) {
+                                             events::Backoff::Options& backoff) {
   RabbitReader from{.config = config, .url = url, .result = {}};
   events::RabbitOptions options{.url = {},
                                 .exchange = config.get_string("DEFAULT", "control_exchange"),
@@ -61,9 +61,9 @@ Result<events::RabbitOptions> rabbit_options(const config::Config& config, event
                                 .verify_hostname = from.flag("ssl_enforce_hostname_verification"),
                                 .heartbeat = from.seconds("heartbeat_timeout_threshold"),
                                 .connect_timeout = config.get_seconds(own, "notification_connect_timeout")};
-  outbox.retry_interval = from.seconds("rabbit_retry_interval");
-  outbox.retry_backoff = from.seconds("rabbit_retry_backoff");
-  outbox.retry_interval_max = from.seconds("rabbit_interval_max");
+  backoff = {.interval = from.seconds("rabbit_retry_interval"),
+             .growth = from.seconds("rabbit_retry_backoff"),
+             .max = from.seconds("rabbit_interval_max")};
   IMAGECACHE_CHECK(from.result);
   if (options.ha_queues && options.quorum_queue)
     return fail(Errc::invalid_argument,
@@ -106,7 +106,7 @@ Result<std::unique_ptr<events::Notifier>> make_notifier(const config::Config& co
     if (text.empty()) text = config.get_string("DEFAULT", "transport_url");
     IMAGECACHE_TRY(events::TransportUrl url, events::parse_transport_url(text));
     if (url.transport == "rabbit" || url.transport == "kombu") {
-      IMAGECACHE_TRY(events::RabbitOptions rabbit, rabbit_options(config, std::move(url), options.outbox));
+      IMAGECACHE_TRY(events::RabbitOptions rabbit, rabbit_options(config, std::move(url), options.outbox.backoff));
       broker = events::make_rabbit_broker(std::move(rabbit));
     } else {
       base::log::warning("app", nullptr, "notifications: transport {} is not RabbitMQ's; none are sent there",
@@ -114,6 +114,30 @@ Result<std::unique_ptr<events::Notifier>> make_notifier(const config::Config& co
     }
   }
   return events::make_notifier(std::move(options), std::move(broker), clock, counters);
+}
+
+Result<std::unique_ptr<events::ImageListener>> make_image_listener(const config::Config& config,
+                                                                   events::Counters& counters,
+                                                                   events::ImageListener::Sink sink) {
+  std::unique_ptr<events::ImageListener> none;
+  if (!config.get_bool(own, "image_notifications")) return none;
+  std::string text = config.get_string(own, "image_notifications_transport_url");
+  if (text.empty()) text = config.get_string("DEFAULT", "transport_url");
+  IMAGECACHE_TRY(events::TransportUrl url, events::parse_transport_url(text));
+  if (url.transport != "rabbit" && url.transport != "kombu")
+    return fail(Errc::invalid_argument,
+                fmt::format("image_notifications = true: transport {} is not RabbitMQ's; set "
+                            "image_notifications_transport_url to the one that Glance sends to, or leave it off",
+                            url.transport));
+  events::Backoff::Options backoff;
+  IMAGECACHE_TRY(events::RabbitOptions rabbit, rabbit_options(config, std::move(url), backoff));
+  events::SubscriptionOptions wanted{.exchange = config.get_string(own, "image_notifications_exchange"),
+                                     .routing_keys = {},
+                                     .queue_limit = config.get_unsigned(own, "image_notifications_limit")};
+  for (const std::string& topic : config.section(own).get_list("image_notifications_topics"))
+    wanted.routing_keys.push_back(topic + ".info");
+  return std::make_unique<events::ImageListener>(
+      backoff, events::make_rabbit_subscription(std::move(rabbit), std::move(wanted)), counters, std::move(sink));
 }
 
 }  // namespace imagecache::app

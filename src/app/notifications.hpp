@@ -6,6 +6,7 @@
 #include "base/clock.hpp"
 #include "config/config.hpp"
 #include "events/counters.hpp"
+#include "events/image_listener.hpp"
 #include "events/notifier.hpp"
 
 namespace imagecache::app {
@@ -15,5 +16,11 @@ namespace imagecache::app {
 /// The references outlive the notifier.
 Result<std::unique_ptr<events::Notifier>> make_notifier(const config::Config& config, const base::Clock& clock,
                                                         events::Counters& counters);
+
+/// Hears what Glance tells of its images, if the operator wants it; null if not. Errc::invalid_argument for a
+/// transport_url that cannot be read, or is not RabbitMQ's.
+Result<std::unique_ptr<events::ImageListener>> make_image_listener(const config::Config& config,
+                                                                   events::Counters& counters,
+                                                                   events::ImageListener::Sink sink);
 
 }  // namespace imagecache::app

@@ -213,6 +213,7 @@ api::Options api_options(const config::Config& config) {
   options.default_volume_type = config.get_string(common, "default_volume_type");
   options.host = host_name(config);
   options.machine = machine_name();
+  options.enable_force_upload = config.get_bool(common, "enable_force_upload");
   options.hook_default_deadline = ms(config, "hook_default_deadline");
   options.hook_max_deadline = ms(config, "hook_max_deadline");
   options.public_endpoint = config.get_string(own, "volume_public_endpoint");

@@ -6,6 +6,7 @@
 #include "api/images.hpp"
 #include "api/import_file.hpp"
 #include "app/identities.hpp"
+#include "app/image_hints.hpp"
 #include "app/notifications.hpp"
 #include "app/room_options.hpp"
 #include "app/start_extension.hpp"
@@ -61,10 +62,13 @@ struct Service::Parts {
   std::unique_ptr<http::Server> volume_server;
   std::unique_ptr<http::Server> status_server;
   std::unique_ptr<http::Server> hook_server;
+  std::unique_ptr<ImageHints> image_hints;
+  std::unique_ptr<events::ImageListener> image_listener;
 
   // The event loops end first, so that no Task runs any more; then the threads, whose last jobs may still refer to
   // Tasks; then the Tasks, before anything that they refer to.
   ~Parts() {
+    image_listener.reset();
     if (io) io->stop();
     if (images) images->end_fills();  // a start that failed is not to wait for the load
     volumes.reset();                  // with the drivers' threads
@@ -156,6 +160,11 @@ Result<void> Service::Parts::start(const config::Config& config, const Inherited
   io = std::make_unique<base::IoThreads>(static_cast<unsigned>(config.get_unsigned(own, "io_threads")));
   images->start(io->next());
   volumes->start(io->next());
+  image_hints = std::make_unique<ImageHints>(*images, *volumes, io->next(),
+                                             config.get_unsigned(own, "image_notifications_limit"), counters);
+  IMAGECACHE_TRY(image_listener, make_image_listener(config, counters, [this](const events::ImageHint& hint) {
+                   image_hints->take(hint);
+                 }));
   return listen(config, sockets);
 }
 
@@ -220,6 +229,7 @@ void Service::stop() {
   parts.stopped = true;
   begin_draining();
   const auto deadline = base::in(parts.drain_timeout);
+  if (parts.image_listener) parts.image_listener->stop();
   // The doors first; then what clients no longer wait for; the status page last, so that the stop can be watched.
   if (parts.images) {
     base::asio::co_spawn(parts.io->next(), end_fills_at(parts.images.get(), deadline), base::asio::detached);
@@ -227,6 +237,7 @@ void Service::stop() {
   if (parts.image_server) parts.io->run(parts.image_server->stop(deadline));
   if (parts.volume_server) parts.io->run(parts.volume_server->stop(deadline));
   if (parts.hook_server) parts.io->run(parts.hook_server->stop(deadline));
+  if (parts.image_hints) parts.io->run(parts.image_hints->stop());
   if (parts.volumes) parts.io->run(parts.volumes->stop(deadline));
   if (parts.images) parts.io->run(parts.images->stop(deadline));
   if (parts.notifier) parts.notifier->stop();

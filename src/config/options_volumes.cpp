@@ -20,7 +20,8 @@ constexpr auto table = std::to_array<Option>({
      .default_text = "64",
      .min = 1,
      .max = 100000,
-     .help = "Volume creates at once; more are refused with 503."},
+     .help = "Volume creates at once; more are refused with 503. Copies of volumes that wait for their turn are not "
+             "counted among them; as many of these may wait."},
     {.section = own_section,
      .name = "head_start_entries",
      .type = integer,
@@ -213,6 +214,13 @@ constexpr auto table = std::to_array<Option>({
      .type = string,
      .default_text = "nova",
      .help = "Availability zone of the volumes."},
+    {.section = "DEFAULT",
+     .name = "enable_force_upload",
+     .type = boolean,
+     .default_text = "false",
+     .help =
+         "Make an image of a volume that is in use, where the caller says force; else that is left unheard, and such a "
+         "volume is refused."},
     {.section = "DEFAULT",
      .name = "osapi_max_limit",
      .type = integer,

@@ -145,6 +145,11 @@ constexpr Row rows[] = {
     {&C::notifications_waiting, "imagecache_notifications_waiting", "", "",
      "Notifications that the broker has not confirmed yet", true},
 
+    {&C::image_hints_heard, "imagecache_image_notifications_total", "result", "heard",
+     "Messages of Glance's on the bus, by what became of them"},
+    {&C::image_hints_ignored, "imagecache_image_notifications_total", "result", "ignored", ""},
+    {&C::image_hints_dropped, "imagecache_image_notifications_total", "result", "dropped", ""},
+
     {&C::http_requests, "imagecache_http_requests_total", "", "", "HTTP requests"},
     {&C::http_connections_accepted, "imagecache_http_connections_accepted_total", "", "", "HTTP connections accepted"},
     {&C::http_connections_refused, "imagecache_http_connections_refused_total", "", "",

@@ -54,6 +54,8 @@ struct Counters {
   // stop; and how often one was sent and not confirmed, to be sent again.
   Counter notifications_sent, notifications_dropped_full, notifications_dropped_refused, notifications_dropped_stop;
   Counter notifications_unconfirmed;
+  // Messages from Glance's bus: about an image that there may be something of here, and others.
+  Counter image_hints_heard, image_hints_ignored, image_hints_dropped;
   // HTTP.
   Counter http_requests, http_connections_accepted, http_connections_refused;
   Counter http_tls_failures, http_timeouts;

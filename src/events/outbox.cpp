@@ -17,7 +17,7 @@ constexpr std::chrono::milliseconds idle_wait{5000};
 }  // namespace
 
 Outbox::Outbox(Options options, std::unique_ptr<Broker> broker, Counters& counters)
-    : options_(options), broker_(std::move(broker)), counters_(counters), interval_(options.retry_interval) {
+    : options_(options), broker_(std::move(broker)), counters_(counters), backoff_(options.backoff) {
   thread_ = std::jthread([this] { run(); });
   pthread_setname_np(thread_.native_handle(), "notify");
 }
@@ -99,7 +99,6 @@ bool Outbox::connect() {
   }
   connected_ = true;
   complained_ = false;
-  interval_ = options_.retry_interval;
   first_number_ = 1;
   base::log::info(room_name, nullptr, "notifications go to {}", broker_->name());
   return true;
@@ -145,6 +144,7 @@ Result<void> Outbox::take_confirms() {
 }
 
 void Outbox::confirm(const Confirm& one) {
+  backoff_.reset();  // it answers: this connection is more than one that is taken and ended
   // Numbers of what was settled before stand in the deque as entries without a body until all before them are settled.
   if (one.number < first_number_) return;
   const std::uint64_t last = one.number - first_number_;
@@ -171,7 +171,7 @@ void Outbox::confirm(const Confirm& one) {
     ++first_number_;
   }
   if (!one.taken) {
-    not_before_ = std::chrono::steady_clock::now() + options_.retry_interval;
+    not_before_ = std::chrono::steady_clock::now() + options_.backoff.interval;
     if (!std::exchange(complained_, true))
       base::log::warning(room_name, nullptr, "{} refuses notifications; is a queue of it full?", broker_->name());
   }
@@ -227,8 +227,7 @@ void Outbox::count_attempt() {
 }
 
 void Outbox::pause() {
-  const Time until = std::chrono::steady_clock::now() + interval_;
-  interval_ = std::min(interval_ + options_.retry_backoff, options_.retry_interval_max);
+  const Time until = std::chrono::steady_clock::now() + backoff_.next();
   std::unique_lock lock(mutex_);
   // A stop that comes meanwhile gets one attempt at once.
   if (stopping_) {

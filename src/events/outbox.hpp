@@ -11,6 +11,7 @@
 #include <mutex>
 #include <thread>
 
+#include "events/backoff.hpp"
 #include "events/broker.hpp"
 #include "events/counters.hpp"
 
@@ -21,8 +22,7 @@ class Outbox {
   struct Options {
     std::size_t limit = 10'000;  ///< messages; one more is dropped
     int retry = -1;              ///< attempts to send one again; -1: without end
-    /// Between attempts: the first, by how much each grows, and the longest. As kombu counts them.
-    std::chrono::milliseconds retry_interval{1000}, retry_backoff{2000}, retry_interval_max{30'000};
+    Backoff::Options backoff;    ///< between attempts to connect; its first also after a refusal
     std::chrono::milliseconds flush_timeout{5000};
   };
 
@@ -76,7 +76,7 @@ class Outbox {
   std::uint64_t first_number_ = 1;  // of unconfirmed_.front()
   bool connected_ = false;
   bool complained_ = false;
-  std::chrono::milliseconds interval_{};
+  Backoff backoff_;
   Time not_before_{};
 
   std::jthread thread_;

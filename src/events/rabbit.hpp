@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "events/broker.hpp"
+#include "events/subscription.hpp"
 #include "events/transport_url.hpp"
 
 namespace imagecache::events {
@@ -31,5 +33,13 @@ struct RabbitOptions {
 };
 
 std::unique_ptr<Broker> make_rabbit_broker(RabbitOptions options);
+
+struct SubscriptionOptions {
+  std::string exchange;                   ///< of those who publish, and made by them: until then connect() fails
+  std::vector<std::string> routing_keys;  ///< "notifications.info"
+  std::uint64_t queue_limit = 10'000;     ///< messages that wait for us; older ones make way
+};
+/// Messages of more than 1 MiB come as empty ones.
+std::unique_ptr<Subscription> make_rabbit_subscription(RabbitOptions options, SubscriptionOptions wanted);
 
 }  // namespace imagecache::events

@@ -146,16 +146,39 @@ Task<Result<void>> VolumeCache::Impl::take_over(const CreateRequest& request, Vo
   co_return Result<void>();
 }
 
-Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_copy(CreationPtr creation, const Begun& begun) {
-  // Nothing is done to the source meanwhile; and whoever wants it deleted waits.
+Task<Result<VolumeCache::Impl::CopyTurn>> VolumeCache::Impl::take_copy_turn(CreationPtr creation,
+                                                                            std::string source_id) {
+  struct Waiting {
+    explicit Waiting(Impl& impl_) : impl(impl_) {
+      const std::lock_guard lock(impl.mutex);
+      ++impl.waiting_copies;
+    }
+    ~Waiting() {
+      const std::lock_guard lock(impl.mutex);
+      --impl.waiting_copies;
+    }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+    Impl& impl;
+  };
+  const Waiting waiting(*this);
   const std::stop_token stop = creation->stop.get_token();
-  const std::optional<KeyedTurns::Turn> turn = co_await volume_turns.take(begun.volume.source_volid, stop);
-  if (!turn) co_return fail(Errc::cancelled, fmt::format("volume {}: the create was called off", begun.volume.id));
+  std::optional<KeyedTurns::Turn> source = co_await volume_turns.take(std::move(source_id), stop);
+  std::optional<KeyedTurns::Turn> slot;
+  if (source) slot = co_await transfer_slots.take("", stop);
+  if (!slot)
+    co_return fail(Errc::cancelled, fmt::format("volume {}: the create was called off", creation->request.volume_id));
+  co_return CopyTurn{.source = std::move(*source), .slot = std::move(*slot)};
+}
+
+Task<Result<VolumeCache::Impl::Made>> VolumeCache::Impl::make_copy(CreationPtr creation, const Begun& begun) {
+  // Nothing is done to the source meanwhile; and whoever wants it deleted or extended waits.
+  const std::stop_token stop = creation->stop.get_token();
+  IMAGECACHE_CO_TRY(const CopyTurn turn, co_await take_copy_turn(creation, begun.volume.source_volid));
   IMAGECACHE_CO_TRY(const Volume source, co_await find_volume(begun.volume.source_volid));
-  if (source.status != "available" && source.status != "in-use")
+  // One that is to be extended is when we are done.
+  if (source.status != "available" && source.status != "in-use" && source.status != "extending")
     co_return fail(Errc::invalid_argument, fmt::format("Source volume {} is {} by now.", source.id, source.status));
-  std::optional<KeyedTurns::Turn> slot = co_await transfer_slots.take("", stop);
-  if (!slot) co_return fail(Errc::cancelled, fmt::format("volume {}: the create was called off", begun.volume.id));
   Backend* from = backend(source.backend);
   if (from == nullptr)
     co_return fail(Errc::unavailable,
@@ -239,7 +262,8 @@ Task<void> VolumeCache::Impl::run_upload(Upload upload) {
   auto back = [id = volume.id, status = volume.status](Catalog& to) {
     return to.update_volume(id, {.from = {"uploading"}, .status = status});
   };
-  if (Result<void> written = co_await in_catalog(std::move(back)); !written) {
+  // One that is deleted by force says so already.
+  if (Result<void> written = co_await in_catalog(std::move(back)); !written && written.error().code != Errc::conflict) {
     base::log::error(room_name, &context, "volume {}: that its upload has ended could not be written down: {}",
                      volume.id, written.error().message);
   }

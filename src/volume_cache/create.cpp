@@ -50,9 +50,12 @@ Task<Result<CreationPtr>> VolumeCache::Impl::join_or_start(CreateRequest request
       running->second->goes_on |= goes_on;
       co_return running->second;
     }
-    if (creations.size() >= options.max_creates)
-      co_return fail(Errc::busy,
-                     fmt::format("{} volumes are being created already, try again later", creations.size()));
+    // What waits for its source does no work; but nor may any number wait.
+    const std::size_t working = creations.size() - waiting_copies;
+    if (working >= options.max_creates)
+      co_return fail(Errc::busy, fmt::format("{} volumes are being created already, try again later", working));
+    if (!request.source_volid.empty() && waiting_copies >= options.max_creates)
+      co_return fail(Errc::busy, fmt::format("{} copies of volumes wait already, try again later", waiting_copies));
     creation = std::make_shared<Creation>();
     creation->request = std::move(request);
     creation->context = std::move(context);

@@ -1,7 +1,7 @@
 // The volume cache's inside, shared by its .cpp files and nobody else: create.cpp (one volume), build.cpp (one
 // image-volume, and who waits for it), source.cpp (image file → raw disk), copy.cpp (volume → volume, volume → image),
 // evict.cpp (room and quota), schedule.cpp (which backend), failures.cpp (what owners are told), manage.cpp
-// (remove, cancel, extend, pin), upkeep.cpp, warm_ahead.cpp, recover.cpp,
+// (remove, cancel, extend, pin), upkeep.cpp, poll.cpp, warm_ahead.cpp, recover.cpp,
 // import.cpp, jobs.cpp, notify.cpp.
 //
 // How the tasks hold together: whatever changes something is a Task of group, never of the caller's, so that a caller
@@ -278,6 +278,11 @@ struct VolumeCache::Impl {
   /// The volume's bytes as an image to be copied into another.
   Task<Result<std::unique_ptr<ImageFile>>> open_source(const Volume& source);
   Task<Result<Made>> make_copy(CreationPtr creation, const Begun& begun);
+  /// The turn of the source and a slot, once both are free; counted in waiting_copies until then.
+  struct CopyTurn {
+    KeyedTurns::Turn source, slot;
+  };
+  Task<Result<CopyTurn>> take_copy_turn(CreationPtr creation, std::string source_id);
   /// Errc::unsupported where its backend cannot.
   Result<void> check_readable(const Volume& volume) const;
   /// What a copy of this volume starts with; its checks.
@@ -303,14 +308,41 @@ struct VolumeCache::Impl {
   Task<void> delete_in_background(Volume volume);
   Task<Result<void>> delete_now(Volume volume, bool from_storage = true);
   Task<Result<void>> cancel(std::string id, std::string not_ours);
+  Task<Result<void>> force_remove(std::string id);
   Task<Result<void>> extend(std::string id, std::uint64_t new_size_gb);
+  Task<Result<void>> start_extend(std::string id, std::uint64_t new_size_gb);
+  /// The row `extending`, with its quota: durable before the backend is touched. As the volume was before.
+  Task<Result<Volume>> mark_extending(std::string id, std::uint64_t new_size_gb);
+  /// In its turn.
+  Task<Result<void>> extend_now(Volume volume, std::uint64_t new_size_gb);
   Task<Result<void>> pin(std::string id, bool pinned);
   Task<Result<void>> evict_by_id(std::string id);
 
   // upkeep.cpp
 
   Task<void> upkeep();
+
+  // poll.cpp
+
+  /// What the origin has said in this round, which asks it for each image once.
+  struct Answers {
+    base::RequestContext context;
+    std::set<std::string> said_missing;  ///< by somebody else, or in the last round
+    std::map<std::string, Result<origin::ImageInfo>> asked;
+    std::set<std::string> missing;  ///< of those that were seen before
+  };
+  struct Orphan {
+    BasePtr image_volume;
+    bool by_absence = false;  ///< only since an image is not found
+    std::string why;
+  };
+  /// By image-volume: its images, and whether each was ever seen by the service's account.
+  using ImagesOf = std::map<std::string, std::map<std::string, bool>>;
+  Task<Result<ImagesOf>> images_of_image_volumes();
+  Task<std::optional<Orphan>> judge(BasePtr image_volume, std::map<std::string, bool> of_images, Answers& answers);
+  Task<void> evict_orphan(Orphan orphan);
   Task<void> poll();
+  Task<void> review(std::string image_id, bool is_said_deleted);
 
   // warm_ahead.cpp
 
@@ -389,6 +421,7 @@ struct VolumeCache::Impl {
   std::map<std::string, BuildPtr> job_builds;  // what a running job waits for
   std::list<std::string> job_order;            // oldest first: old ones are forgotten
   std::vector<Stray> strays;
+  std::size_t waiting_copies = 0;  // of creations: those that wait for their source or a slot
   std::uint64_t scratch_reserved_bytes = 0;
   std::set<std::string> missing_images;                      // at the last poll
   bool poll_is_doubted = false;                              // said once

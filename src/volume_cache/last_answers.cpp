@@ -25,6 +25,18 @@ void LastAnswers::no(const std::string& project_id, const std::string& image_id)
   entries_.erase(known);
 }
 
+void LastAnswers::forget(const std::string& image_id) {
+  const std::lock_guard lock(mutex_);
+  for (auto one = entries_.begin(); one != entries_.end();) {
+    if (one->first.second == image_id) {
+      by_age_.erase(one->second);
+      one = entries_.erase(one);
+    } else {
+      ++one;
+    }
+  }
+}
+
 std::optional<origin::ImageInfo> LastAnswers::find(const std::string& project_id, const std::string& image_id) const {
   const std::lock_guard lock(mutex_);
   const auto known = entries_.find({project_id, image_id});

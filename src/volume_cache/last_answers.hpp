@@ -24,6 +24,8 @@ class LastAnswers {
   void yes(const std::string& project_id, const origin::ImageInfo& image);
   /// Anything else, no answer included: a project that is refused again and again sets nothing in motion.
   void no(const std::string& project_id, const std::string& image_id);
+  /// Of any project: somebody says that the image is not what it was.
+  void forget(const std::string& image_id);
   std::optional<origin::ImageInfo> find(const std::string& project_id, const std::string& image_id) const;
 
  private:

@@ -128,26 +128,54 @@ Task<Result<void>> VolumeCache::Impl::cancel(std::string id, std::string not_our
   co_return co_await delete_now(std::move(*volume), ours);
 }
 
-Task<Result<void>> VolumeCache::Impl::extend(std::string id, std::uint64_t new_size_gb) {
-  const auto check_status = [](const Volume& volume) -> Result<void> {
-    if (volume.status == "available") return {};
-    return fail(Errc::conflict,
-                fmt::format("Volume {} status must be available to extend, currently {}.", volume.id, volume.status));
-  };
-  // Before its turn too, which may be long in coming while it is created or uploaded.
-  IMAGECACHE_CO_TRY(const Volume before, co_await find_volume(id));
-  IMAGECACHE_CO_CHECK(check_status(before));
-  const KeyedTurns::Turn turn = co_await volume_turns.take(id);
+Task<Result<void>> VolumeCache::Impl::force_remove(std::string id) {
   IMAGECACHE_CO_TRY(const Volume volume, co_await find_volume(id));
-  IMAGECACHE_CO_CHECK(check_status(volume));
+  bool is_made = false;
+  {
+    const std::lock_guard lock(mutex);
+    is_made = creations.contains(id);
+  }
+  // What is being made ends soon; nobody can be reading it.
+  if (is_made || index.find_by_id(id)) co_return co_await cancel(std::move(id), "");
+  auto mark = [id](Catalog& to) { return to.update_volume(id, {.status = "deleting", .status_reason = ""}); };
+  IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(mark)));
+  base::crash_point("delete.marked");
+  constexpr auto run = [](Impl* self, std::string what) -> Task<void> {
+    if (Result<void> gone = co_await self->cancel(what, ""); !gone)
+      base::log::error(room_name, nullptr, "volume {} is not deleted yet: {}", what, gone.error().message);
+  };
+  group.spawn(co_await base::asio::this_coro::executor, run(this, std::move(id)));
+  co_return Result<void>();
+}
+
+Task<Result<void>> VolumeCache::Impl::extend(std::string id, std::uint64_t new_size_gb) {
+  IMAGECACHE_CO_TRY(Volume volume, co_await mark_extending(std::move(id), new_size_gb));
+  co_return co_await extend_now(std::move(volume), new_size_gb);
+}
+
+Task<Result<void>> VolumeCache::Impl::start_extend(std::string id, std::uint64_t new_size_gb) {
+  IMAGECACHE_CO_TRY(Volume volume, co_await mark_extending(std::move(id), new_size_gb));
+  constexpr auto run = [](Impl* self, Volume what, std::uint64_t size_gb) -> Task<void> {
+    static_cast<void>(co_await self->extend_now(std::move(what), size_gb));  // its row and a message say it
+  };
+  group.spawn(co_await base::asio::this_coro::executor, run(this, std::move(volume), new_size_gb));
+  co_return Result<void>();
+}
+
+Task<Result<Volume>> VolumeCache::Impl::mark_extending(std::string id, std::uint64_t new_size_gb) {
+  IMAGECACHE_CO_TRY(const Volume volume, co_await find_volume(id));
+  const auto wrong_status = [&volume](const std::string& status) {
+    return fail(Errc::conflict,
+                fmt::format("Volume {} status must be available to extend, currently {}.", volume.id, status));
+  };
+  if (volume.status != "available") co_return wrong_status(volume.status);
   if (index.find_by_id(id))
     co_return fail(Errc::conflict, fmt::format("volume {} is an image-volume and cannot be extended", id));
   if (new_size_gb <= volume.size_gb || new_size_gb > std::uint64_t{1} << 32)
     co_return fail(Errc::invalid_argument, fmt::format("New size for extend must be greater than current size. "
                                                        "(current: {}, extended: {}).",
                                                        volume.size_gb, new_size_gb));
-  Backend* of = backend(volume.backend);
-  if (of == nullptr)
+  if (backend(volume.backend) == nullptr)
     co_return fail(Errc::unavailable, fmt::format("volume {}: its backend {} is not enabled", id, volume.backend));
   auto mark = [id, new_size_gb](Catalog& to) -> Result<void> {
     IMAGECACHE_CHECK(to.update_volume(id, {.from = {"available"}, .status = "extending", .status_reason = ""}));
@@ -155,16 +183,29 @@ Task<Result<void>> VolumeCache::Impl::extend(std::string id, std::uint64_t new_s
     if (!resized) static_cast<void>(to.update_volume(id, {.status = "available"}));
     return resized;
   };
-  IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(mark)));
+  Result<void> marked = co_await in_catalog(std::move(mark));
+  if (!marked && marked.error().code == Errc::conflict) co_return wrong_status("another by now");
+  if (!marked) co_return std::unexpected(std::move(marked).error());
+  co_return volume;
+}
+
+Task<Result<void>> VolumeCache::Impl::extend_now(Volume volume, std::uint64_t new_size_gb) {
+  const std::string& id = volume.id;
+  const KeyedTurns::Turn turn = co_await volume_turns.take(id);
+  // By force it may be gone by now, or about to go.
+  IMAGECACHE_CO_TRY(const Volume now, co_await find_volume(id));
+  if (now.status != "extending") co_return fail(Errc::conflict, fmt::format("Volume {} is {} by now.", id, now.status));
+  Backend* of = backend(volume.backend);
   const base::RequestContext context = base::internal_context();
   Volume told = volume;
   told.status = "extending";
   co_await tell("resize.start", told, context);
   Result<void> extended = co_await of->extend_volume(VolumeId{volume.name}, new_size_gb * base::gib);
   auto write = [id, size_gb = volume.size_gb, extended](Catalog& to) -> Result<void> {
-    if (extended) return to.update_volume(id, {.status = "available", .status_reason = ""});
+    if (extended) return to.update_volume(id, {.from = {"extending"}, .status = "available", .status_reason = ""});
     IMAGECACHE_CHECK(to.resize_volume(id, size_gb));
-    return to.update_volume(id, {.status = "error_extending", .status_reason = extended.error().message});
+    return to.update_volume(
+        id, {.from = {"extending"}, .status = "error_extending", .status_reason = extended.error().message});
   };
   Result<void> written = co_await in_catalog(std::move(write));
   if (!extended) {

@@ -121,6 +121,14 @@ base::Task<Result<void>> VolumeCache::extend(std::string volume_id, std::uint64_
   co_return co_await impl_->detached(impl_->extend(std::move(volume_id), new_size_gb));
 }
 
+base::Task<Result<void>> VolumeCache::start_extend(std::string volume_id, std::uint64_t new_size_gb) {
+  co_return co_await impl_->detached(impl_->start_extend(std::move(volume_id), new_size_gb));
+}
+
+base::Task<Result<void>> VolumeCache::force_remove(std::string volume_id) {
+  co_return co_await impl_->detached(impl_->force_remove(std::move(volume_id)));
+}
+
 base::Task<Result<void>> VolumeCache::retype(std::string volume_id, catalog::VolumeType new_type) {
   co_return co_await impl_->detached(impl_->retype(std::move(volume_id), std::move(new_type)));
 }

@@ -166,6 +166,10 @@ class VolumeCache {
   /// twice in a row: an account that may not see it proves nothing. Nor does a round in which more images are missing
   /// than are there. Never one that is pinned or being cloned.
   base::Task<void> poll();
+  /// Somebody says that this image is deleted, or another than it was, and may be wrong: the origin is asked for the
+  /// images of each image-volume of it, and what it says decides as in poll(). Only gone is what is said to be deleted
+  /// and is not found, once. Nothing is asked about images of which there is nothing.
+  base::Task<void> review(std::string image_id, bool is_said_deleted);
   /// One round: image-volumes are built of those images to be kept warm that have none, one after the other, on every
   /// backend that keeps any. Nothing is evicted for it: it takes what room there is, up to the high mark. A build that
   /// failed is tried again after ever longer, at most a day, or once its image has changed.
@@ -187,6 +191,11 @@ class VolumeCache {
   base::Task<Result<void>> cancel(std::string volume_id, std::string not_ours = {});
 
   base::Task<Result<void>> remove(std::string volume_id);  ///< starts deleting; Errc::conflict in a wrong state
+  /// os-force_delete: from any state, and waits for nobody who reads the volume. What is made of it, or uploaded from
+  /// it, is called off.
+  base::Task<Result<void>> force_remove(std::string volume_id);
+  /// As extend(), but returns once it is written down; a copy that reads the volume is waited for in the background.
+  base::Task<Result<void>> start_extend(std::string volume_id, std::uint64_t new_size_gb);
   /// Returns when the backend has done it. On its failure the size is as before and the status error_extending.
   base::Task<Result<void>> extend(std::string volume_id, std::uint64_t new_size_gb);
   /// Another type on the same backend. Errc::conflict in a wrong state, Errc::unsupported if the type wants another

@@ -11,10 +11,10 @@ import messaging
 from harness import INTERNAL_PROJECT, at_once, call, expect, expect_equal, until
 
 
-def _metric(daemon, name):
+def _metric(daemon, name, of="notifications"):
     text = call("GET", daemon.status_url + "/metrics").body.decode()
-    found = re.search(rf"^imagecache_notifications_{re.escape(name)} (\d+)$", text, re.MULTILINE)
-    expect(found, f"/metrics has no imagecache_notifications_{name}")
+    found = re.search(rf"^imagecache_{of}_{re.escape(name)} (\d+)$", text, re.MULTILINE)
+    expect(found, f"/metrics has no imagecache_{of}_{name}")
     return int(found[1])
 
 
@@ -83,6 +83,36 @@ def a_restart_of_rabbitmq_loses_nothing_and_holds_up_no_create(rig):
         expect_equal(said, each, "one notification that came twice")
 
 
+def what_glance_tells_of_its_images_is_asked_about_at_once(rig):
+    bus, daemon = rig.messaging, rig.messaging.daemon
+    told = lambda result: _metric(daemon, f'total{{result="{result}"}}', "image_notifications")
+    deleted, forged, kept = (bus.fresh_bytes(name) for name in ("to-be-deleted", "said-to-be-deleted", "to-be-kept"))
+    # After the restart, too: Glance has made its exchange anew.
+    until(lambda: (daemon.folder / "daemon.log").read_text().count("Glance's notifications are heard from") >= 2, "the listener is back")
+    for image_id in (deleted, forged, kept):
+        daemon.create_volume(image_id)
+        expect((daemon.image_cache_dir / image_id).exists(), "the image file is not kept")
+    ids = lambda: {each["image_id"] for each in daemon.command("image-volumes", "list")}
+    expect({deleted, forged, kept} <= ids(), "an image-volume is missing")
+
+    heard, ignored = told("heard"), told("ignored")
+    for event_type, payload in (("image.delete", {"id": forged}), ("image.delete", {"id": "../" + forged}), ("image.delete", None)):
+        bus.tell_of_image(event_type, payload)
+    until(lambda: told("heard") >= heard + 1 and told("ignored") >= ignored + 2, "what a stranger says")
+    for image_id in (deleted, kept):   # so that the service's own account has seen them
+        changed = call("PATCH", f"{bus.glance.url}/v2/images/{image_id}", json.dumps([{"op": "add", "path": "/purpose", "value": "x"}]),
+                       {"Content-Type": "application/openstack-images-v2.1-json-patch"})
+        expect_equal(changed.status, 200, "PATCH of an image, its status")
+    until(lambda: told("heard") >= heard + 3, "Glance's word on what is changed")
+    expect_equal(call("DELETE", f"{bus.glance.url}/v2/images/{deleted}").status, 204, "DELETE of an image, its status")
+    said = bus.hears("image_volume_cache.evict", image_id=deleted)
+    expect_equal(said["payload"]["reason"], "its image is gone from the origin", "why the image-volume is evicted")
+    expect(not (daemon.image_cache_dir / deleted).exists(), "the file of an image that is deleted is still there")
+    expect({forged, kept} <= ids(), "an image-volume went whose image is there")
+    for image_id in (forged, kept):
+        expect((daemon.image_cache_dir / image_id).exists(), "a file went whose image is there")
+
+
 def notifications_go_over_tls_to_the_broker_that_the_authority_has_signed(rig):
     bus = rig.messaging
     options = "ssl=1&ssl_ca_file={}&ssl_enforce_hostname_verification=1"
@@ -105,4 +135,5 @@ def notifications_go_over_tls_to_the_broker_that_the_authority_has_signed(rig):
 
 CASES = [rabbitmq_starts_and_is_connected_to, an_oslo_messaging_listener_hears_what_happens_to_volumes,
          a_restart_of_rabbitmq_loses_nothing_and_holds_up_no_create,
+         what_glance_tells_of_its_images_is_asked_about_at_once,
          notifications_go_over_tls_to_the_broker_that_the_authority_has_signed]

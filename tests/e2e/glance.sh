@@ -8,6 +8,7 @@
 #                         do everything, the cache API included
 #   --policy 'RULE: "…"'  a line of its policy file; as many as you like
 #   --remember-tokens     believe Keystone's word on a token for five minutes, as it comes, and do not ask each time
+#   --notifications URL   tell what happens to images on the RabbitMQ at URL
 #   --norange             keep images in a store that cannot serve ranges (as rbd, swift and s3 cannot)
 #
 # start writes DIR/url and waits until it answers. stop ends what DIR/pid names and keeps the images: a later start serves them
@@ -17,12 +18,12 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/service.sh"
 
 verb=${1:-} dir=${2:-}
-[ -n "$dir" ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ -n "$dir" ] || { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 
 start() {
-  local keystone="" cache="" driver=sqlite store=file policy="" token_cache_time=-1 flavor port i
+  local keystone="" cache="" notifications="" driver=sqlite store=file policy="" token_cache_time=-1 flavor port i
   while [ $# -gt 0 ]; do
     case $1 in
       --cache) cache=cachemanagement; shift ;;
@@ -30,6 +31,7 @@ start() {
       --remember-tokens) token_cache_time=300; shift ;;
       --driver) driver=$2; shift 2 ;;
       --keystone) keystone=$2; shift 2 ;;
+      --notifications) notifications=$2; shift 2 ;;
       --policy) policy+="$2"$'\n'; shift 2 ;;
       *) echo "glance.sh: unknown option '$1'" >&2; return 2 ;;
     esac
@@ -73,6 +75,13 @@ lock_path = $dir/locks
 policy_file = $dir/policy.yaml
 enforce_new_defaults = false
 enforce_scope = false
+END
+  # One that cannot be sent holds up no call.
+  [ -z "$notifications" ] || cat >>"$dir/glance-api.conf" <<END
+[oslo_messaging_notifications]
+driver = messagingv2
+transport_url = $notifications
+retry = 0
 END
   # Unless told otherwise, tokens are asked about each time: a revoked one must be refused at once, a test asks a moment later.
   [ -z "$keystone" ] || cat >>"$dir/glance-api.conf" <<END

@@ -246,7 +246,7 @@ class Glance:
         self.folder = folder
         self.url = ""
 
-    def start(self, cache_dir=None, driver=None, keystone=None, policy=(), norange=False, remember_tokens=False):
+    def start(self, cache_dir=None, driver=None, keystone=None, policy=(), norange=False, remember_tokens=False, notifications=None):
         environment = dict(os.environ)
         arguments = [HERE / "glance.sh", "start", self.folder]
         if cache_dir:
@@ -254,6 +254,8 @@ class Glance:
             arguments += ["--cache", "--driver", driver or "sqlite"]
         if keystone:
             arguments += ["--keystone", keystone]
+        if notifications:
+            arguments += ["--notifications", notifications]
         for line in policy:
             arguments += ["--policy", line]
         arguments += ["--norange"] * norange + ["--remember-tokens"] * remember_tokens

@@ -9,6 +9,8 @@ import urllib.parse
 import harness
 from harness import HERE, until
 
+# No poll: what is found out, Glance has told.
+HEARING = "image_notifications = true\nimage_volume_poll_interval = 0\n"
 USER, PASSWORD, VIRTUAL_HOST = "cinder", "p@ss:w%rd", "block storage"
 
 
@@ -33,8 +35,8 @@ ssl_options.certfile = {certificate}
 ssl_options.keyfile = {key}
 """)
         self.start_broker()
-        self.glance.start()
-        self.daemon = self.new_daemon("daemon", self.url(), "driver = log\n")
+        self.glance.start(notifications=self.url(durable=True))
+        self.daemon = self.new_daemon("daemon", self.url(), "driver = log\n", HEARING)
         self.daemon.start()
         with open(self.folder / "heard", "wb") as heard, open(self.folder / "listener.log", "wb") as log:
             self.listener = subprocess.Popen([HERE / "listener.py", self.url(durable=True), "cinder"], stdout=heard, stderr=log)
@@ -50,7 +52,7 @@ ssl_options.keyfile = {key}
             if self.daemon:
                 ending.callback(self.daemon.stop)
 
-    def new_daemon(self, name, url, more=""):
+    def new_daemon(self, name, url, more="", own=""):
         sections = f"""\
 [oslo_messaging_notifications]
 driver = messagingv2
@@ -59,7 +61,8 @@ driver = messagingv2
 amqp_durable_queues = true
 rabbit_interval_max = 1
 """
-        return harness.Daemon(self.binary, self.folder / name, self.glance.url, more=sections, extra_default="host = node1")
+        return harness.Daemon(self.binary, self.folder / name, self.glance.url, more=sections,
+                              extra_default=f"host = node1\ntransport_url = {url}", extra_own=own)
 
     def url(self, port=None, durable=False, query=""):
         broker = port or int((self.folder / "broker/rabbitmq/port").read_text())
@@ -78,6 +81,21 @@ rabbit_interval_max = 1
 
     def fresh(self, name, **properties):
         return harness.register_image(self.glance.url, name, "raw", self.small, **properties)
+
+    def fresh_bytes(self, name):
+        """An image whose bytes no other has."""
+        path = self.folder / name
+        path.write_bytes(os.urandom(1 << 20))
+        return harness.register_image(self.glance.url, name, "raw", path)
+
+    def tell_of_image(self, event_type, payload):
+        """What anybody may say who may write to the bus."""
+        said = ("import sys, json, oslo_messaging; from oslo_config import cfg; conf = cfg.ConfigOpts(); conf([]); "
+                "oslo_messaging.set_transport_defaults('glance'); "
+                "bus = oslo_messaging.get_notification_transport(conf, url=sys.argv[1]); "
+                "oslo_messaging.Notifier(bus, 'image.stranger', driver='messagingv2', topics=['notifications'])"
+                ".info({}, sys.argv[2], json.loads(sys.argv[3]))")
+        subprocess.run(["/usr/bin/python3", "-W", "ignore", "-c", said, self.url(durable=True), event_type, json.dumps(payload)], check=True)
 
     def heard(self):
         """Every notification that the listener has had so far."""

@@ -53,6 +53,10 @@ case $name in
     printf 'volume 3.65' >"$corpus/version"
     printf 'http://[::1]:9292/image' >"$corpus/url"
     ;;
+  image_hint)
+    printf '{"event_type": "image.delete", "priority": "INFO", "publisher_id": "image.h", "payload": {"id": "b8a4849c-1537-4574-badd-90de38482b5a"}}' >"$corpus/plain"
+    printf '{"oslo.version": "2.0", "oslo.message": "{\\"event_type\\": \\"image.member.delete\\", \\"payload\\": {\\"image_id\\": \\"B8A4849C-1537-4574-badd-90de38482b5a\\"}}"}' >"$corpus/envelope"
+    ;;
   http)
     # The first byte says where what follows is torn in two.
     printf '\x80GET /a?b HTTP/1.1\r\nHost: h\r\nX-A: b\r\n\r\nPOST /n HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc' >"$corpus/two"

@@ -63,6 +63,41 @@ class Cloud {
   std::optional<Daemon> daemon_;
 };
 
+TEST(BlockStorageRoles, WhatATypeSaysOfEncryptionIsShownToThoseWhoMayUseIt) {
+  // Cinder's policy lets administrators only; where the operator opens it, it is opened for those who may use the type.
+  const TempDir files;
+  const auto policy = files / "policy.yaml";
+  std::ofstream(policy) << "\"volume_extension:volume_type_encryption:get\": \"\"\n";
+  for (const bool is_open : {false, true}) {
+    SCOPED_TRACE(is_open);
+    Cloud cloud(is_open ? "[oslo_policy]\npolicy_file = " + policy.native() + "\n" : "");
+    const json luks{{"provider", "luks"}, {"control_location", "front-end"}, {"key_size", 256}, {"cipher", "aes"}};
+    const auto shared = cloud.new_type({{"name", "shared"}});
+    const auto hidden = cloud.new_type({{"name", "hidden"}, {"os-volume-type-access:is_public", false}});
+    for (const auto& type : {shared, hidden}) {
+      const std::string specs = "/types/" + type + "/encryption";
+      EXPECT_EQ(cloud.ask("blue", "POST", specs, {{"encryption", luks}}).status, 403);
+      ASSERT_EQ(cloud.ask("admin", "POST", specs, {{"encryption", luks}}).status, 200);
+      EXPECT_EQ(parsed(cloud.ask("admin", "GET", specs))["key_size"], 256);
+      EXPECT_EQ(cloud.ask("blue", "PUT", specs + "/provider", {{"encryption", {{"key_size", 512}}}}).status, 403);
+      EXPECT_EQ(cloud.ask("blue", "DELETE", specs + "/provider").status, 403);
+    }
+    const auto seen = [&](const std::string& type, const std::string& what = "") {
+      return cloud.ask("blue", "GET", "/types/" + type + "/encryption" + what).status;
+    };
+    EXPECT_EQ(seen(shared), is_open ? 200 : 403);
+    EXPECT_EQ(seen(shared, "/cipher"), is_open ? 200 : 403);
+    EXPECT_EQ(seen(hidden), is_open ? 404 : 403) << "a type that is not for them is not there";
+    EXPECT_EQ(seen(hidden, "/cipher"), is_open ? 404 : 403);
+    if (!is_open) continue;
+    const json access{{"addProjectAccess", {{"project", "blue"}}}};
+    ASSERT_EQ(cloud.ask("admin", "POST", "/types/" + hidden + "/action", access).status, 202);
+    EXPECT_EQ(seen(hidden), 200);
+    EXPECT_EQ(seen(hidden, "/cipher"), 200);
+    EXPECT_EQ(cloud.ask("red", "GET", "/types/" + hidden + "/encryption").status, 404);
+  }
+}
+
 TEST(BlockStorageRoles, ATypeThatIsNotPublicIsForTheProjectsThatHaveAccess) {
   Cloud cloud;
   const auto before = cloud.created("red");

@@ -133,6 +133,17 @@ TEST(HookBody, TakesAWholeRequestAndIgnoresWhatItDoesNotKnow) {
   EXPECT_EQ(request->deadline, std::chrono::milliseconds(5000));
 }
 
+TEST(HookBody, ADeadlineBeyondAllClocksIsALongOne) {
+  for (const char* given : {"9223372036854775807", "18446744073709551615"}) {
+    const auto request = parse_hook_request(
+        R"({"backend": "b", "name": "v", "size_gb": 1, "image_id": "b8a4849c-1537-4574-badd-90de38482b5a", "deadline_ms": )" +
+        std::string(given) + "}");
+    ASSERT_TRUE(request) << request.error().message;
+    EXPECT_GT(*request->deadline, std::chrono::hours(24));
+    EXPECT_LT(*request->deadline, std::chrono::hours(24 * 365));
+  }
+}
+
 TEST(HookBody, NamesWhatIsMissingOrWrong) {
   const auto message = [](std::string_view body) {
     const auto request = parse_hook_request(body);

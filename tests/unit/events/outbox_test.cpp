@@ -34,7 +34,8 @@ struct Stage {
   bool up = true;
   bool confirms = true;  // else it keeps silent
   bool refuses = false;
-  bool stuck = false;  // publish() blocks
+  bool stuck = false;   // publish() blocks
+  bool breaks = false;  // each connection, at the first publish()
   bool aborted = false;
   bool woken = false;
   unsigned connects = 0, failed_connects = 0;
@@ -73,6 +74,7 @@ class StagedBroker final : public Broker {
   Result<void> publish(const Message& message) override {
     std::unique_lock lock(stage_.mutex);
     stage_.changed.wait(lock, [&] { return !stage_.stuck || stage_.aborted; });
+    stage_.broken |= stage_.breaks;
     if (is_gone()) return fail(Errc::unavailable, "staged: gone");
     stage_.arrived.push_back(message.body);
     ++stage_.published;
@@ -110,7 +112,7 @@ class StagedBroker final : public Broker {
 class OutboxTest : public ::testing::Test {
  protected:
   OutboxTest() {
-    options_.retry_interval = options_.retry_backoff = options_.retry_interval_max = milliseconds(1);
+    options_.backoff = {.interval = milliseconds(1), .growth = milliseconds(1), .max = milliseconds(1)};
     options_.flush_timeout = milliseconds(10);  // a test's end waits for nobody
   }
   void start() { outbox_ = std::make_unique<Outbox>(options_, std::make_unique<StagedBroker>(stage_), counters_); }
@@ -224,6 +226,16 @@ TEST_F(OutboxTest, ARefusedOneIsSentAgainInItsPlace) {
   const auto arrived = stage_.what_arrived();
   EXPECT_EQ(arrived.back(), "b");
   EXPECT_EQ(counters_.notifications_dropped_refused, 0U);
+}
+
+TEST_F(OutboxTest, ABrokerThatTakesConnectionsAndEndsThemIsAskedEverLessOften) {
+  options_.backoff = {.interval = milliseconds(1), .growth = milliseconds(20), .max = seconds(1)};
+  stage_.breaks = true;
+  const auto began = std::chrono::steady_clock::now();
+  start();
+  put("a");
+  ASSERT_TRUE(eventually([&] { return stage_.get(&Stage::connects) == 6; }));
+  EXPECT_GE(std::chrono::steady_clock::now() - began, milliseconds(1 + 21 + 41 + 61 + 81));
 }
 
 TEST_F(OutboxTest, RetryLimitsHowOftenOneIsTried) {

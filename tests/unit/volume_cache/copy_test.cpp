@@ -184,6 +184,83 @@ TEST_F(Copies, AnUploadIsCalledOffWithItsVolume) {
   EXPECT_TRUE(eventually([&] { return !origin_.has(image->id); }));
 }
 
+TEST_F(Copies, WhoExtendsTheSourceWaitsForNobodyAndItIsDoneAfterTheCopy) {
+  start();
+  const auto source = made(content('s'));
+  driver().hold(Op::copy);
+  const auto first = copy_of(source), second = copy_of(source);
+  auto copying = begin_create(first);
+  ASSERT_TRUE(driver().wait_until_held(Op::copy));
+  auto waiting = begin_create(second);
+  ASSERT_TRUE(eventually([&] { return row(second.volume_id).has_value(); }));
+  ASSERT_TRUE(run(volumes_->start_extend(source, 2)));
+  EXPECT_EQ(status(source), "extending");
+  EXPECT_EQ(row(source)->size_gb, 2U);
+  EXPECT_EQ(driver().calls(Op::extend), 0U);
+  EXPECT_EQ(run(volumes_->start_extend(source, 3)).error().code, Errc::conflict);
+  EXPECT_EQ(run(volumes_->remove(source)).error().code, Errc::conflict);
+  driver().release(Op::copy);
+  EXPECT_TRUE(copying.get());
+  const auto also = waiting.get();
+  EXPECT_TRUE(also) << also.error().message;
+  ASSERT_TRUE(eventually([&] { return status(source) == "available"; }));
+  EXPECT_EQ(driver().calls(Op::extend), 1U);
+  EXPECT_EQ(row(first.volume_id)->size_gb, 1U);
+}
+
+TEST_F(Copies, WhoDeletesTheSourceByForceWaitsForNobodyAndTheCopyIsWhole) {
+  start();
+  const auto source = made(content('s'));
+  driver().hold(Op::copy);
+  const auto request = copy_of(source);
+  auto copying = begin_create(request);
+  ASSERT_TRUE(driver().wait_until_held(Op::copy));
+  ASSERT_TRUE(run(volumes_->force_remove(source)));
+  EXPECT_EQ(status(source), "deleting");
+  EXPECT_EQ(driver().calls(Op::remove), 0U) << "it is being read";
+  driver().release(Op::copy);
+  EXPECT_TRUE(copying.get());
+  EXPECT_EQ(first_bytes(request.volume_id, 65536), content('s'));
+  EXPECT_TRUE(eventually([&] { return !row(source); }));
+  EXPECT_FALSE(on_backend().contains("volume-" + source));
+}
+
+TEST_F(Copies, AnUploadIsCalledOffByForceAndItsVolumeGoes) {
+  start();
+  const auto source = made(content('u'));
+  origin_.hold(MemoryOrigin::uploads);
+  const auto image = run(volumes_->start_upload(upload(source), user()));
+  ASSERT_TRUE(image);
+  ASSERT_TRUE(eventually([&] { return driver().calls(Op::read) == 1; }));
+  ASSERT_TRUE(run(volumes_->force_remove(source)));
+  EXPECT_TRUE(eventually([&] { return !row(source); }));
+  EXPECT_TRUE(eventually([&] { return !origin_.has(image->id); }));
+}
+
+TEST_F(Copies, CopiesThatWaitKeepNoOtherCreateOutAndAsManyMayWait) {
+  options_.max_creates = 2;
+  options_.max_volume_copies = 1;
+  start();
+  const auto source = made(content('s'));
+  driver().hold(Op::copy);
+  std::vector<std::future<Result<Created>>> copies;
+  copies.push_back(begin_create(copy_of(source)));
+  ASSERT_TRUE(driver().wait_until_held(Op::copy));
+  for (int i = 0; i < 2; ++i) {
+    const auto request = copy_of(source);
+    copies.push_back(begin_create(request));
+    ASSERT_TRUE(eventually([&] { return row(request.volume_id).has_value(); }));
+    // In its way to where it waits it is one of those that are at work.
+    ASSERT_TRUE(eventually([&] { return create(wish("", 1)).has_value(); }));
+  }
+  ASSERT_TRUE(eventually([&] {
+    const auto refused = create(copy_of(source));
+    return !refused && refused.error().message.contains("2 copies of volumes wait");
+  }));
+  driver().release(Op::copy);
+  for (auto& one : copies) EXPECT_TRUE(one.get());
+}
+
 TEST_F(Copies, ACopyThatWaitsForItsSourceIsCalledOff) {
   start();
   const auto source = made(content('s'));

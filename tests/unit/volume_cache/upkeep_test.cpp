@@ -30,6 +30,13 @@ class Unasked : public Rig {
   }
   void upkeep() { round(&VolumeCache::upkeep); }
   void poll() { round(&VolumeCache::poll); }
+  void review(const std::string& image_id, bool is_said_deleted) {
+    const auto run_it = [](VolumeCache* cache, std::string id, bool deleted) -> base::Task<bool> {
+      co_await cache->review(std::move(id), deleted);
+      co_return true;
+    };
+    ASSERT_TRUE(run(run_it(volumes_.get(), image_id, is_said_deleted)));
+  }
   void warm_ahead() { round(&VolumeCache::warm_ahead); }
   std::future<bool> begin_warming() {
     return begin([](VolumeCache* cache) -> base::Task<bool> {
@@ -66,6 +73,52 @@ TEST_F(Unasked, WhatNobodyUsesForTheTtlGoesAndWhatIsPinnedOrInUseStays) {
   EXPECT_EQ(kept(), (std::set{b, c}));
   driver().release(Op::clone);
   EXPECT_TRUE(cloning.get());
+}
+
+TEST_F(Unasked, WhatIsSaidToBeDeletedGoesAtOnceIfTheOriginAgrees) {
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c');
+  for (const auto& id : {a, b, c}) ASSERT_TRUE(create_later(id));
+  poll();  // the service's account has seen them
+  review(a, true);
+  EXPECT_EQ(kept(), (std::set{a, b, c})) << "it is there, whatever is said";
+  origin_.remove(a);
+  review(a, false);
+  EXPECT_EQ(kept(), (std::set{a, b, c})) << "not found, once, and nobody says that it was deleted";
+  review(b, true);
+  review(base::new_uuid(), true);
+  EXPECT_EQ(kept(), (std::set{a, b, c}));
+  pin(c);
+  origin_.remove(c);
+  review(c, true);
+  review(a, true);
+  EXPECT_EQ(kept(), (std::set{b, c})) << "a is gone, c is pinned";
+  EXPECT_EQ(counters_.image_volumes_orphaned, 1U);
+}
+
+TEST_F(Unasked, WhatTheServicesAccountHasNeverSeenIsNotTakenForDeleted) {
+  start();
+  const auto a = image('a');
+  ASSERT_TRUE(create_later(a));
+  origin_.remove(a);  // or is not shown: it cannot tell
+  review(a, true);
+  EXPECT_EQ(kept(), std::set{a});
+}
+
+TEST_F(Unasked, WhatIsSaidToBeAnotherGoesIfItsBytesAre) {
+  start();
+  auto info = origin_.add(content('a'));
+  ASSERT_TRUE(create_later(info.id));
+  review(info.id, false);
+  EXPECT_EQ(kept(), std::set{info.id});
+  auto other = origin_.add(content('b'));
+  other.id = info.id;
+  origin_.put(other, content('b'));
+  ASSERT_TRUE(create_later(info.id));
+  EXPECT_EQ(image_volumes().size(), 2U);
+  review(info.id, false);
+  ASSERT_EQ(image_volumes().size(), 1U);
+  EXPECT_TRUE(image_volumes().at(0).content_key.starts_with(other.content_key()));
 }
 
 TEST_F(Unasked, MarksAndTtlHoldInEachPool) {
