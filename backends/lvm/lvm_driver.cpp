@@ -1,12 +1,16 @@
 #include "backends/lvm/lvm_driver.hpp"
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 
 #include "base/crash_point.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "base/try.hpp"
+#include "base/volume_file.hpp"
 
 namespace imagecache::backends {
 namespace {
@@ -35,8 +39,7 @@ std::optional<std::uint64_t> zero_from(const LogicalVolume& volume) {
 
 Capabilities LvmDriver::capabilities() const {
   return {.clone = thin_ ? CloneSupport::copy_on_write : CloneSupport::full_copy,
-          .max_concurrency = options_.max_concurrency,
-          .can_read_volumes = false};
+          .max_concurrency = options_.max_concurrency};
 }
 
 Result<VolumeStats> LvmDriver::get_volume_stats() {
@@ -127,6 +130,21 @@ Result<void> LvmDriver::copy_image_to_volume(const ImageFile& image, const Volum
   if (copied) copied = device.sync();
   if (!copied) return std::unexpected(explain(volume, std::move(copied).error()));
   return {};
+}
+
+Result<std::unique_ptr<VolumeReader>> LvmDriver::read_volume(const VolumeId& volume) {
+  IMAGECACHE_CHECK(find(volume));
+  IMAGECACHE_CHECK(open(volume, Device::Use::look));  // it may have to be activated
+  // Through the page cache, which the volume's other users on this host share: who reads sees what was written.
+  base::Fd fd(::open(group_.device_path(volume.name).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return base::fail_errno(volume.name, errno);
+  return base::read_volume_file(std::move(fd), volume.name, false);
+}
+
+Result<std::optional<std::uint64_t>> LvmDriver::used_bytes(const VolumeId& volume) {
+  IMAGECACHE_TRY(const LogicalVolume found, find(volume));
+  if (!found.is_thin()) return found.size_bytes;
+  return static_cast<std::uint64_t>(static_cast<double>(found.size_bytes) * found.data_percent / 100);
 }
 
 Error LvmDriver::explain(const VolumeId& volume, Error error) {

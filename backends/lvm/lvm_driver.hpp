@@ -40,6 +40,9 @@ class LvmDriver final : public Driver {
   Result<void> extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) override;
   Result<void> delete_volume(const VolumeId& volume) override;
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
+  Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) override;
+  /// Of a thin volume what is mapped, which it may share with others; of a thick one all.
+  Result<std::optional<std::uint64_t>> used_bytes(const VolumeId& volume) override;
 
  private:
   /// LVM rounds sizes up so.

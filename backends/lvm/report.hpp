@@ -21,7 +21,7 @@ struct LogicalVolume {
   std::uint64_t size_bytes = 0;
   std::string attributes;   ///< lvs(8), lv_attr: the first says what it is
   std::string pool;         ///< of a thin volume; empty: it is none
-  double data_percent = 0;  ///< of a thin pool: how full it is
+  double data_percent = 0;  ///< of a thin pool: how full it is; of a thin volume: how much of it is mapped
   std::vector<std::string> tags;
 
   bool is_thin_pool() const { return attributes.starts_with('t'); }

@@ -296,6 +296,7 @@ TEST_P(DriverContract, AVolumeThatCanBeReadIsReadWhole) {
   ASSERT_OK(driver().create_volume(one_, 8 * mib));
   ASSERT_OK(driver().copy_image_to_volume(image, one_, {}));
   auto reader = driver().read_volume(one_);
+  EXPECT_EQ(reader.has_value(), driver().capabilities().can_read_volumes);
   if (!reader) {
     EXPECT_EQ(reader.error().code, Errc::unsupported) << reader.error().message;
     return;
@@ -317,6 +318,16 @@ TEST_P(DriverContract, AVolumeThatCanBeReadIsReadWhole) {
   EXPECT_EQ(std::memcmp(found.data(), wanted.data(), found.size()), 0);
   reader->reset();
   EXPECT_FAILS(Errc::not_found, driver().read_volume(two_));
+}
+
+TEST_P(DriverContract, WhatAVolumeHoldsIsBelievableIfItIsKnown) {
+  make_image_volume(one_, RandomImage({.virtual_size_bytes = 4 * mib}), 64 * mib);
+  ASSERT_OK(driver().seal(one_));
+  const auto used = driver().used_bytes(one_);
+  ASSERT_TRUE(used) << used.error().message;
+  if (!*used) return;
+  EXPECT_GT(**used, 0U);
+  EXPECT_LE(**used, 64 * mib);
 }
 
 TEST_P(DriverContract, NothingIsToBeConnectedToWhereNoVolumeIs) {
