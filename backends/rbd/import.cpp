@@ -113,7 +113,7 @@ Result<std::optional<librbd::image_migration_state_t>> RbdDriver::import_state(
 
 Result<void> RbdDriver::finish_import(const VolumeId& volume, std::stop_token stop) {
   IMAGECACHE_TRY(const auto connection, cluster_.get());
-  IMAGECACHE_TRY(auto state, import_state(connection, volume.name));
+  IMAGECACHE_TRY(const auto state, import_state(connection, volume.name));
   if (state && *state != RBD_IMAGE_MIGRATION_STATE_EXECUTED) {
     if (*state != RBD_IMAGE_MIGRATION_STATE_PREPARED && *state != RBD_IMAGE_MIGRATION_STATE_EXECUTING)
       return fail(Errc::conflict, volume.name + ": its import is neither prepared nor going on; see rbd status");
@@ -121,7 +121,7 @@ Result<void> RbdDriver::finish_import(const VolumeId& volume, std::stop_token st
     IMAGECACHE_CHECK(run_rbd({"migration", "execute", "--no-progress", spec_of(volume.name)},
                              volume.name + ": its bytes cannot be imported", std::chrono::seconds(0), {}, stop));
     base::crash_point("import.executed");
-    IMAGECACHE_TRY(state, import_state(connection, volume.name));
+    return fail(Errc::busy, volume.name + ": its bytes are copied, and its import is not ended yet");
   }
   if (state) {
     // Clones are no hindrance: the program asks for force because of who has one open, see needs_import_source().

@@ -81,9 +81,9 @@ class Driver {
     return fail(Errc::unsupported, volume.name + ": this driver cannot import");
   }
 
-  /// Copies what has not been copied, so that the volume needs its source no more. May take hours; goes on where an
-  /// earlier call or process was cut short, and is a success where there is nothing to do. Ends soon after a stop
-  /// (Errc::cancelled). Until it has succeeded, delete_volume() of a volume that has clones is Errc::busy.
+  /// Copies what has not been copied, which may take hours, and is Errc::busy once it has; the next call, before which
+  /// the source can be looked at, makes the volume need it no more. Goes on where another was cut short, ends soon after
+  /// a stop (Errc::cancelled), a success where all is done. Until then delete_volume() with clones is Errc::busy.
   virtual Result<void> finish_import(const VolumeId& volume, std::stop_token stop) {
     static_cast<void>(volume), static_cast<void>(stop);
     return {};

@@ -13,6 +13,16 @@
 #include "image_cache/names.hpp"
 
 namespace imagecache::image_cache {
+namespace {
+
+/// Of the file when it was held, which its name ends in. Not the ctime, which each name that comes or goes moves.
+std::string mark_of(const struct stat& info) {
+  const Stamp stamp = stamp_of(info);
+  return std::to_string(stamp.size_bytes) + "-" + std::to_string(stamp.mtime_ns);
+}
+
+}  // namespace
+
 Result<void> ImageCache::Impl::relink(const std::string& image_id, int fd,
                                       const std::function<Result<void>()>& change) {
   const std::lock_guard no_flush(flush_mutex);  // which moves it too
@@ -29,7 +39,10 @@ Result<void> ImageCache::Impl::relink(const std::string& image_id, int fd,
 
 base::Task<Result<std::string>> ImageCache::hold(std::string owner, std::string image_id, int fd) {
   auto work = [this, owner = std::move(owner), image_id = std::move(image_id), fd]() -> Result<std::string> {
-    std::string name = owner + "." + image_id + "." + base::new_uuid() + base::new_uuid();
+    // Its name here shall outlive a power failure no longer than its bytes do.
+    if (::fdatasync(fd) != 0) return base::fail_errno("image " + image_id + ": its file cannot be held", errno);
+    IMAGECACHE_TRY(const struct stat info, base::stat_fd(fd, image_id));
+    std::string name = owner + "." + image_id + "." + base::new_uuid() + base::new_uuid() + "-" + mark_of(info);
     if (!base::is_safe_name(name))
       return fail(Errc::invalid_argument, "image " + image_id + ": its file cannot be held by that name");
     const auto directory = impl_->layout.held_dir();
@@ -51,10 +64,12 @@ Result<base::Fd> ImageCache::open_held(const std::string& name) const {
   if (!base::is_safe_name(name)) return fail(Errc::not_found, "no file is held by that name");
   const auto path = impl_->layout.held_dir() / name;
   base::Fd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  if (file) return file;
   const int problem = errno;
-  if (problem == ENOENT) return fail(Errc::not_found, "no file is held by that name");
-  return base::fail_errno("a held file", problem);  // its name is nobody's business
+  if (!file && problem == ENOENT) return fail(Errc::not_found, "no file is held by that name");
+  if (!file) return base::fail_errno("a held file", problem);  // its name is nobody's business
+  IMAGECACHE_TRY(const struct stat info, base::stat_fd(file.get(), "a held file"));
+  if (!name.ends_with("-" + mark_of(info))) return fail(Errc::corrupt, "a held file has been written to");
+  return file;
 }
 
 Result<std::vector<ImageCache::Held>> ImageCache::held() const {
@@ -75,12 +90,22 @@ Result<std::vector<ImageCache::Held>> ImageCache::held() const {
 
 base::Task<Result<void>> ImageCache::let_go(std::string name) {
   auto work = [this, name = std::move(name)]() -> Result<void> {
-    const auto file = open_held(name);
-    if (!file) return file.error().code == Errc::not_found ? Result<void>() : std::unexpected(file.error());
+    if (!base::is_safe_name(name)) return {};
     const auto directory = impl_->layout.held_dir();
+    const auto path = directory / name;
     const auto first = name.find('.') + 1;
-    IMAGECACHE_CHECK(impl_->relink(name.substr(first, name.rfind('.') - first), file->get(),
-                                   [&] { return base::remove_file(directory / name); }));
+    const std::string image_id = name.substr(first, name.rfind('.') - first);
+    const auto failed = [&image_id](int problem) {  // without its name: nobody may know it while it is served
+      return base::fail_errno("image " + image_id + ": its held file cannot be removed", problem);
+    };
+    const base::Fd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    if (!file && errno == ENOENT) return {};
+    if (!file) return failed(errno);
+    const auto remove = [&]() -> Result<void> {
+      if (::unlink(path.c_str()) != 0 && errno != ENOENT) return failed(errno);
+      return {};
+    };
+    IMAGECACHE_CHECK(impl_->relink(image_id, file.get(), remove));
     return base::sync_directory(directory);
   };
   co_return co_await base::offload(impl_->pool, std::move(work));

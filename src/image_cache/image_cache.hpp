@@ -245,12 +245,12 @@ class ImageCache {
   /// Writes what touch() gathered. Also done every flush_interval and at the end.
   base::Task<Result<void>> flush();
 
-  /// Keeps a file that fetch(), open…() or fetch_uncached() gave, by a name that nobody can guess, until let_go():
+  /// Keeps a file that fetch() or open…() gave, by a name that nobody can guess, until let_go():
   /// through evictions, removals and restarts, and though its room in the cache is given to others. `owner` and
   /// `image_id` are part of the name; `owner` has no dot. Durable when it returns. Errc::not_found if the file has left
   /// the cache already, Errc::unsupported if it lies on another file system.
   base::Task<Result<std::string>> hold(std::string owner, std::string image_id, int fd);
-  /// Errc::not_found if no file is held by that name. Blocks, shortly.
+  /// Errc::not_found if no file is held by that name, Errc::corrupt if it was written to since. Blocks, shortly.
   Result<base::Fd> open_held(const std::string& name) const;
   struct Held {
     std::string name, owner, image_id;

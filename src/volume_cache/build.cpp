@@ -204,6 +204,7 @@ Task<Result<BasePtr>> VolumeCache::Impl::build_image_volume(BuildPtr build) {
   image_volume->volume_type = place.volume_backend_name;
   image_volume->content_key = build->key;
   image_volume->image_id = build->image.id;
+  image_volume->image_content = build->image.content_key();
   image_volume->size_gb = base::to_gib_ceil(virtual_size_bytes);
   image_volume->virtual_size_bytes = virtual_size_bytes;
   image_volume->is_repair = build->is_repair;
@@ -216,7 +217,7 @@ Task<Result<BasePtr>> VolumeCache::Impl::build_image_volume(BuildPtr build) {
   {
     base::Fd file;
     const convert::Format format = opened.inspection.format;
-    if (may_import(*build->backend, opened.inspection)) file = base::Fd(::fcntl(opened.fd.get(), F_DUPFD_CLOEXEC, 0));
+    if (may_import(*build->backend, opened)) file = base::Fd(::fcntl(opened.fd.get(), F_DUPFD_CLOEXEC, 0));
     Result<std::unique_ptr<ImageFile>> disk = co_await open_disk(std::move(opened), stop, build->steps);
     Result<bool> imported = false;
     if (disk && file)
@@ -254,7 +255,8 @@ Task<Result<BasePtr>> VolumeCache::Impl::build_image_volume(BuildPtr build) {
     co_await drop_failed_build(build, std::move(image_volume), touched);
     co_return std::unexpected(std::move(written).error());
   }
-  if (!image_volume->held_file.empty()) group.spawn(co_await base::asio::this_coro::executor, run_import(image_volume));
+  if (!image_volume->held_file.empty())
+    group.spawn(co_await base::asio::this_coro::executor, run_import(image_volume, false));
   co_await tell_of("create.end", image_volume->volume_id, build->context);
   base::log::info(room_name, &build->context, "image {} is kept on {} as image-volume {} of {} GiB, made in {} ms",
                   build->image.id, place.name, image_volume->volume_id, image_volume->size_gb, build_time.count());
@@ -308,8 +310,8 @@ Task<void> VolumeCache::Impl::drop_failed_build(BuildPtr build, BasePtr image_vo
     auto remove_row = [id = image_volume->volume_id](Catalog& from) { return from.remove_volume(id); };
     dropped = co_await in_catalog(std::move(remove_row));
   }
-  if (dropped && !image_volume->held_file.empty()) co_await let_go_of(image_volume->held_file);
   if (dropped) {
+    co_await let_go_of(image_volume->held_file);
     index.unreserve(image_volume->place(), image_volume->size_gb);
     co_return;
   }
@@ -317,6 +319,8 @@ Task<void> VolumeCache::Impl::drop_failed_build(BuildPtr build, BasePtr image_vo
   base::log::error(room_name, &build->context, "image-volume {} on {} failed and could not be removed: {}",
                    image_volume->volume_id, image_volume->backend, dropped.error().message);
   index.add_stuck(image_volume, true);
+  if (!image_volume->held_file.empty())
+    group.spawn(co_await base::asio::this_coro::executor, drop_import(image_volume, "its build failed"));
 }
 
 }  // namespace imagecache::volume_cache

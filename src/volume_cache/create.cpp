@@ -404,8 +404,8 @@ Task<void> VolumeCache::Impl::note_clone(const Begun& begun, BasePtr image_volum
 }
 
 Task<bool> VolumeCache::Impl::is_bad_source(Backend* of, BasePtr source, Errc error) {
-  // While it is imported, "not found" may be the image file that it is read from.
-  const bool is_imported = index.import(source) == Base::Import::copying;
+  // While its image file is kept, "not found" may be that file, and others read it.
+  const bool is_imported = index.import(source) != Base::Import::none;
   if (!is_imported && (error == Errc::not_found || error == Errc::corrupt)) co_return true;
   if (error != Errc::internal && error != Errc::not_found) co_return false;
   // Anything may be behind it, a fault of the target's side too: only a source that is not there is certainly bad.

@@ -200,11 +200,12 @@ Task<Result<void>> VolumeCache::Impl::evict_all(std::vector<BasePtr> image_volum
 }
 
 Task<Result<void>> VolumeCache::Impl::evict(BasePtr image_volume, std::string why) {
-  if (index.import(image_volume) != Base::Import::none && index.state(image_volume) == Base::State::ready)
+  const Base::Import import = index.import(image_volume);
+  if (import == Base::Import::copying || import == Base::Import::source_kept)
     co_return fail(
         Errc::conflict,
         fmt::format("image-volume {} on {} cannot go yet: {}", image_volume->volume_id, image_volume->backend,
-                    index.import(image_volume) == Base::Import::copying
+                    import == Base::Import::copying
                         ? "its bytes are still being imported"
                         : "clients that opened volumes of it during its import still read its image file; "
                           "detach those volumes"));
@@ -255,6 +256,7 @@ Task<Result<void>> VolumeCache::Impl::evict_marked(BasePtr image_volume, std::st
   auto remove_row = [id](Catalog& from) { return from.remove_volume(id); };
   IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(remove_row)));
   index.mark_gone(image_volume);
+  co_await let_go_of(image_volume->held_file);
   ++counters.image_volume_evictions;
   base::log::info(room_name, nullptr, "image-volume {} of image {} on {} is evicted: {}", id, image_volume->image_id,
                   image_volume->backend, why);

@@ -221,6 +221,7 @@ bool ImageIndex::mark_idle(const BasePtr& image_volume) {
 bool ImageIndex::mark_evicting(const BasePtr& image_volume) {
   const std::lock_guard lock(mutex_);
   if (image_volume->state == Base::State::evicting || image_volume->state == Base::State::gone) return false;
+  if (image_volume->import == Base::Import::copying || image_volume->import == Base::Import::source_kept) return false;
   start_evicting(places_[image_volume->place()], image_volume);
   return true;
 }
@@ -232,6 +233,14 @@ void ImageIndex::mark_stuck(const BasePtr& image_volume) {
   PerPlace& at = places_[image_volume->place()];
   --at.evicting_count;
   at.evicting_size_gb -= image_volume->size_gb;
+}
+
+void ImageIndex::mark_bad(const BasePtr& image_volume) {
+  const std::lock_guard lock(mutex_);
+  image_volume->import = Base::Import::bad;
+  if (image_volume->state != Base::State::ready) return;
+  image_volume->state = Base::State::stuck;
+  delist(places_[image_volume->place()], image_volume);
 }
 
 void ImageIndex::mark_gone(const BasePtr& image_volume) {

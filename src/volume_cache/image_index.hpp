@@ -40,9 +40,10 @@ struct Base {
   std::string image_id;
   std::uint64_t size_gb = 0;
   std::uint64_t virtual_size_bytes = 0;
-  bool is_repair = false;      ///< made in place of one that was bad
-  std::uint64_t build_ms = 0;  ///< how long it took; 0: not known
-  std::string held_file{};     ///< image_cache::ImageCache::hold(), that it was imported from and may be read from
+  bool is_repair = false;       ///< made in place of one that was bad
+  std::uint64_t build_ms = 0;   ///< how long it took; 0: not known
+  std::string image_content{};  ///< origin::ImageInfo::content_key()
+  std::string held_file{};      ///< image_cache::ImageCache::hold(), that it was imported from and may be read from
 
   /// Notified when the last clone in flight has ended.
   base::Signal idle;
@@ -51,7 +52,8 @@ struct Base {
   enum class State { ready, evicting, stuck, gone };  // stuck: eviction failed, it takes space and is not cloned
   State state = State::ready;
   bool pinned = false;
-  enum class Import { none, copying, source_kept };  // while not none it is not to be evicted
+  // While copying or source_kept it is not to be evicted. bad: its image file is, so its import is not to be ended.
+  enum class Import { none, copying, source_kept, bad };
   Import import = Import::none;
   unsigned users = 0;
   std::uint64_t clones = 0;  ///< ever
@@ -138,9 +140,11 @@ class ImageIndex {
 
   /// Marks it as evicting if it can be cloned, is not pinned and nobody is cloning from it; else false.
   bool mark_idle(const BasePtr& image_volume);
-  /// False if it is being evicted already, or gone.
+  /// False if it is being evicted already, or gone, or must not go: clients read its image file.
   bool mark_evicting(const BasePtr& image_volume);
   void mark_stuck(const BasePtr& image_volume);
+  /// Its import is bad: it is stuck from now on.
+  void mark_bad(const BasePtr& image_volume);
   void mark_gone(const BasePtr& image_volume);
   Base::State state(const BasePtr& image_volume) const;
   void set_pinned(const BasePtr& image_volume, bool pinned);

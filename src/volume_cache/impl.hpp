@@ -223,27 +223,36 @@ struct VolumeCache::Impl {
 
   // import.cpp
 
-  bool may_import(const Backend& to, const convert::Inspection& found) const;
+  struct Opened {
+    base::Fd fd;
+    convert::Inspection inspection;
+    bool is_cached = false;  ///< its file is one of the image cache
+  };
+  /// Is its file in the cache, so that it is durable and counted there, and the backend able to read it?
+  bool may_import(const Backend& to, const Opened& image) const;
   /// False: it is to be copied; nothing of the attempt is left. `file` is the image file, `disk` what is in it.
   Task<Result<bool>> import_image_volume(BuildPtr build, BasePtr image_volume, base::Fd file, convert::Format format,
                                          const ImageFile& disk, bool& touched);
   Task<Result<void>> prepare_import(BuildPtr build, BasePtr image_volume, ImportSource source, const ImageFile& disk);
   /// Copies what has not been copied, however long it takes, and lets go of the image file when nobody reads it.
-  Task<void> run_import(BasePtr image_volume);
+  /// `resumed`: by another process than began it. The image file is digested before the import is ended, and then
+  /// first.
+  Task<void> run_import(BasePtr image_volume, bool resumed);
+  /// Is the image file what it was? If not, the image-volume takes no more clones, nor does one that a later start
+  /// finds.
+  Task<Result<bool>> check_held(BasePtr image_volume);
+  /// Blocks. Without a digest in its content key a file is right if it was not written to.
+  Result<bool> held_is_right(const Base& image_volume) const;
   Task<void> wait_for_readers(BasePtr image_volume);
-  Task<void> drop_import(BasePtr image_volume);
-  /// False: it is evicted, and its image file let go.
-  Task<bool> is_kept(BasePtr image_volume);
+  /// Evicts it as soon as that is possible and nobody reads its image file.
+  Task<void> drop_import(BasePtr image_volume, std::string why);
+  /// Empty: there is none.
   Task<void> let_go_of(std::string held_file);
   Result<void> find_imports();
   Task<void> resume_imports();
 
   // source.cpp
 
-  struct Opened {
-    base::Fd fd;
-    convert::Inspection inspection;
-  };
   Task<Result<Opened>> fetch_and_inspect(const origin::ImageInfo& image, const base::RequestContext& context,
                                          std::stop_token stop, Deadline deadline, Steps& steps);
   Task<Result<Opened>> inspect_file(const origin::ImageInfo& image, base::Fd file, Steps& steps);
@@ -375,7 +384,10 @@ struct VolumeCache::Impl {
 
   Result<void> recover();
   Result<std::map<std::string, std::set<std::string>>> names_on_backends();
+  /// Blocks. No driver is called for what has, or may be a clone of what has, a held file: start never waits for our
+  /// own image API. Those are settled by resume_imports(), when it answers.
   void settle_volume(const Volume& volume);
+  Task<void> settle_late();
   void settle_image_volume(const catalog::ImageVolume& row, const Volume* volume, const std::set<std::string>* names);
   bool is_image_volume_row(const Volume& volume) const;
 
@@ -403,11 +415,14 @@ struct VolumeCache::Impl {
 
   ImageIndex index;
   LastAnswers last_answers;
-  std::map<std::string, std::string> held_at_start;  // by image-volume; written by recover() only
-  std::stop_source imports_stop;                     // a start goes on with them
+  std::map<std::string, std::string> held_at_start;            // by image-volume; written by recover() only
+  std::vector<std::pair<std::string, std::string>> unsettled;  // volumes and their status; written by recover() only
+  std::stop_source imports_stop;                               // a start goes on with them
   KeyedTurns volume_turns;
   KeyedTurns build_slots;           // one key: no more than max_conversions hold it
   base::BlockingPool convert_pool;  // inspection and qemu-img, a thread for each slot
+  base::BlockingPool held_pool{{.name = "held", .threads = 1, .queue_limit = 1024}};    // digests of held files
+  base::BlockingPool settle_pool{{.name = "settle", .threads = 1, .queue_limit = 16}};  // for settle_late()
   // Of copies and uploads, which may take hours: no build waits for them. A thread for each slot.
   KeyedTurns transfer_slots;
   base::BlockingPool transfer_pool;

@@ -7,18 +7,22 @@
 #include <array>
 
 #include "base/crash_point.hpp"
+#include "base/digest.hpp"
+#include "base/text.hpp"
 #include "volume_cache/impl.hpp"
 
 namespace imagecache::volume_cache {
 
 namespace {
 
+constexpr unsigned enough_empty_looks = 5;  // one after the other: five minutes by default
 constexpr std::chrono::seconds shortest_pause{1}, longest_pause{300};
 
 }  // namespace
 
-bool VolumeCache::Impl::may_import(const Backend& to, const convert::Inspection& found) const {
-  if (to.options().import_url.empty() || !to.capabilities().can_import) return false;
+bool VolumeCache::Impl::may_import(const Backend& to, const Opened& image) const {
+  const convert::Inspection& found = image.inspection;
+  if (to.options().import_url.empty() || !to.capabilities().can_import || !image.is_cached) return false;
   return found.plain && (found.format == convert::Format::qcow2 || convert::stored_as_raw(found.format));
 }
 
@@ -46,6 +50,7 @@ Task<Result<bool>> VolumeCache::Impl::import_image_volume(BuildPtr build, BasePt
   Result<void> done;
   if (held) {
     base::crash_point("import.held");
+    image_volume->held_file = *held;  // until the image-volume is gone, whatever comes
     touched = true;
     ImportSource source{
         .format = format == convert::Format::qcow2 ? ImportSource::Format::qcow2 : ImportSource::Format::raw,
@@ -57,7 +62,6 @@ Task<Result<bool>> VolumeCache::Impl::import_image_volume(BuildPtr build, BasePt
   if (done) {
     base::crash_point("import.sealed");
     ++counters.volume_imports_started;
-    image_volume->held_file = *held;
     image_volume->import = Base::Import::copying;  // nobody else has it yet
     co_return true;
   }
@@ -68,33 +72,88 @@ Task<Result<bool>> VolumeCache::Impl::import_image_volume(BuildPtr build, BasePt
     IMAGECACHE_CO_CHECK(co_await build->backend->delete_volume(VolumeId{image_volume->name}));
     touched = false;
   }
-  if (held) IMAGECACHE_CO_CHECK(co_await images.let_go(*held));
+  co_await let_go_of(std::exchange(image_volume->held_file, {}));
   // Not a question of how: no volume is made of such an image.
   if (done.error().code == Errc::unacceptable_image || done.error().code == Errc::cancelled)
     co_return std::unexpected(std::move(done).error());
   co_return false;
 }
 
-Task<bool> VolumeCache::Impl::is_kept(BasePtr image_volume) {
-  if (index.state(image_volume) != Base::State::gone) co_return true;
-  co_await let_go_of(image_volume->held_file);
-  co_return false;
-}
-
 Task<void> VolumeCache::Impl::let_go_of(std::string held_file) {
+  if (held_file.empty()) co_return;
   if (Result<void> gone = co_await images.let_go(std::move(held_file)); !gone)
     base::log::warning(room_name, nullptr, "{}", gone.error().message);  // the next start looks again
 }
 
-Task<void> VolumeCache::Impl::run_import(BasePtr image_volume) {
+Result<bool> VolumeCache::Impl::held_is_right(const Base& image_volume) const {
+  const std::string what = "image-volume " + image_volume.volume_id + ": its held file";
+  const auto file = images.open_held(image_volume.held_file);
+  if (!file && file.error().code == Errc::corrupt) return false;
+  if (!file) return std::unexpected(file.error());
+  const auto colon = image_volume.image_content.find(':');
+  if (colon == std::string::npos) return true;
+  auto digest = base::Digest::of(image_volume.image_content.substr(0, colon));
+  if (!digest) return true;
+  std::vector<std::byte> chunk(1 << 20);
+  for (std::uint64_t offset = 0;;) {
+    if (imports_stop.stop_requested()) return fail(Errc::cancelled, what + ": the service is stopping");
+    IMAGECACHE_TRY(const std::size_t n, base::read_at(file->get(), chunk, offset, what));
+    if (n == 0) break;
+    digest->update(std::span(chunk).first(n));
+    offset += n;
+  }
+  return digest->hex() == base::to_lower(image_volume.image_content.substr(colon + 1));
+}
+
+Task<Result<bool>> VolumeCache::Impl::check_held(BasePtr image_volume) {
+  auto work = [this, image_volume] { return held_is_right(*image_volume); };
+  IMAGECACHE_CO_TRY(const bool right, co_await base::offload(held_pool, std::move(work)));
+  if (right) co_return true;
+  ++counters.volume_imports_failed;
+  index.mark_bad(image_volume);
   const std::string& id = image_volume->volume_id;
+  base::log::error(
+      room_name, nullptr,
+      "image-volume {} on {}: the image file that it is imported from is damaged: the import is not ended, "
+      "and no more volumes are made of it. Look at the disk of the image cache, and make the volumes anew "
+      "that were made of it",
+      id, image_volume->backend);
+  auto write = [id](Catalog& to) -> Result<void> {
+    IMAGECACHE_CHECK(to.update_image_volume(id, {.state = "evicting"}));  // for a start, which takes it for that
+    return to.update_volume(id, {.status = "error", .status_reason = "its image file is damaged"});
+  };
+  if (Result<void> written = co_await in_catalog(std::move(write)); !written)
+    base::log::error(room_name, nullptr, "image-volume {}: that could not be written down: {}", id,
+                     written.error().message);
+  co_return false;
+}
+
+Task<void> VolumeCache::Impl::run_import(BasePtr image_volume, bool resumed) {
+  bool unchecked = resumed;
+  bool copied = false;
+  const std::string& id = image_volume->volume_id;
+  const VolumeId name{image_volume->name};
+  const std::stop_token stop = imports_stop.get_token();
   std::string last_problem;
   for (auto wait = shortest_pause;; wait = std::min(wait * 2, longest_pause)) {
     Backend* of = backend(image_volume->backend);
     if (of == nullptr) co_return;  // said at start
-    Result<void> done = co_await of->finish_import(VolumeId{image_volume->name}, imports_stop.get_token());
+    Result<bool> right = true;
+    if (unchecked) right = co_await check_held(image_volume);
+    if (right && !*right) {
+      co_await drop_import(image_volume, "its image file was damaged");
+      co_return;
+    }
+    Result<void> done = right ? Result<void>() : std::unexpected(right.error());
+    if (done) {
+      unchecked = false;
+      done = co_await of->finish_import(name, stop);
+    }
+    if (!done && done.error().code == Errc::busy) {
+      unchecked = true;  // before what was copied stands
+      if (!std::exchange(copied, true)) continue;
+    }
     if (done) break;
-    if (!co_await is_kept(image_volume)) co_return;
     if (done.error().code == Errc::cancelled) co_return;
     ++counters.volume_imports_failed;
     if (done.error().message != last_problem)
@@ -109,7 +168,7 @@ Task<void> VolumeCache::Impl::run_import(BasePtr image_volume) {
   ++counters.volume_imports_completed;
   base::log::info(room_name, nullptr, "image-volume {} on {} has all its bytes", id, image_volume->backend);
   Backend& of = *backend(image_volume->backend);
-  if (const auto used = co_await of.used_bytes(VolumeId{image_volume->name}); used && *used) {
+  if (const auto used = co_await of.used_bytes(name); used && *used) {
     auto write = [id, used = **used](Catalog& to) { return to.update_image_volume(id, {.used_bytes = used}); };
     static_cast<void>(co_await in_catalog(std::move(write)));
   }
@@ -118,18 +177,24 @@ Task<void> VolumeCache::Impl::run_import(BasePtr image_volume) {
 
 // A client learns that an import has ended when it opens a volume, so who has had one open since before still reads the
 // image file. Were that gone it would read errors.
+//
+// Nobody there is no proof: a client whose host or network stands still for longer than Ceph's watch timeout (30 s)
+// does not show, and comes back.
 Task<void> VolumeCache::Impl::wait_for_readers(BasePtr image_volume) {
+  unsigned empty_looks = 0;
   for (auto wait = std::chrono::milliseconds(options.import_linger);; wait = options.import_look_interval) {
     if (wait.count() > 0 && !co_await pause(wait)) co_return;
-    if (!co_await is_kept(image_volume)) co_return;
     Backend* of = backend(image_volume->backend);
     if (of == nullptr) co_return;
     const Result<bool> needed = co_await of->needs_import_source(VolumeId{image_volume->name});
-    if (needed && !*needed) break;
     if (!needed)
       base::log::warning(room_name, nullptr, "image-volume {}: who reads from its image file cannot be asked: {}",
                          image_volume->volume_id, needed.error().message);
-    wait = options.import_look_interval;
+    if (!needed || *needed) {
+      empty_looks = 0;
+      continue;
+    }
+    if (++empty_looks >= enough_empty_looks) break;
   }
   co_await let_go_of(image_volume->held_file);
   index.set_import(image_volume, Base::Import::none);
@@ -137,14 +202,18 @@ Task<void> VolumeCache::Impl::wait_for_readers(BasePtr image_volume) {
                   image_volume->volume_id);
 }
 
-// Of an image-volume that a crash cut short: what is left of it could not be removed while nobody answered at its URL.
-Task<void> VolumeCache::Impl::drop_import(BasePtr image_volume) {
+// Who reads a damaged image file has most of it right, so it is not taken from him. Of what was never cloned nobody
+// reads, and whether that can be asked depends on how far it got.
+Task<void> VolumeCache::Impl::drop_import(BasePtr image_volume, std::string why) {
   for (auto wait = shortest_pause;; wait = std::min(wait * 2, longest_pause)) {
     if (!co_await pause(wait)) co_return;
-    if (co_await evict(image_volume, "its build was cut short")) break;
-    if (!co_await is_kept(image_volume)) co_return;
+    if (index.state(image_volume) == Base::State::gone) co_return;
+    Backend* of = backend(image_volume->backend);
+    if (of == nullptr) co_return;
+    const Result<bool> needed = co_await of->needs_import_source(VolumeId{image_volume->name});
+    if (needed && *needed) continue;
+    if (co_await evict(image_volume, why)) co_return;
   }
-  co_await let_go_of(image_volume->held_file);
 }
 
 Result<void> VolumeCache::Impl::find_imports() {
@@ -165,8 +234,10 @@ Task<void> VolumeCache::Impl::resume_imports() {
       continue;
     }
     const bool is_ready = index.state(image_volume) == Base::State::ready;
-    group.spawn(executor, is_ready ? run_import(image_volume) : drop_import(image_volume));
+    group.spawn(executor, is_ready ? run_import(image_volume, true)
+                                   : drop_import(image_volume, "its build was cut short, or its image file damaged"));
   }
+  co_await settle_late();
 }
 
 }  // namespace imagecache::volume_cache

@@ -23,6 +23,7 @@ BasePtr base_of(const catalog::ImageVolume& row, const Volume& volume) {
   image_volume->volume_type = volume.volume_type;
   image_volume->content_key = row.content_key;
   image_volume->image_id = row.image_id;
+  image_volume->image_content = volume.content_key;
   image_volume->size_gb = row.size_gb;
   image_volume->virtual_size_bytes = row.virtual_size_bytes;
   image_volume->pinned = row.pinned;
@@ -75,6 +76,7 @@ Result<void> VolumeCache::Impl::recover() {
   for (const catalog::ImageVolume& row : rows) by_use.push_back(&row);
   std::ranges::sort(by_use, {}, [](const auto* row) { return row->last_used; });
   std::size_t found_by_another_key = 0;
+  std::set<std::string> importing;  // backends
   for (const catalog::ImageVolume* row : by_use) {
     IMAGECACHE_TRY(const std::optional<Volume> volume, catalog.find_volume(row->volume_id));
     const std::string now_by = options.stale_by_updated_at ? row->image_id + "@" + row->image_updated_at
@@ -83,6 +85,7 @@ Result<void> VolumeCache::Impl::recover() {
     if (!row->content_key.starts_with(now_by)) ++found_by_another_key;
     const auto there = names.find(row->backend);
     settle_image_volume(*row, volume ? &*volume : nullptr, there == names.end() ? nullptr : &there->second);
+    if (held_at_start.contains(row->volume_id)) importing.insert(row->backend);
   }
 
   if (found_by_another_key != 0)
@@ -94,7 +97,14 @@ Result<void> VolumeCache::Impl::recover() {
 
   IMAGECACHE_TRY(const std::vector<Volume> unfinished, catalog.unfinished_volumes());
   for (const Volume& volume : unfinished) {
-    if (!index.find_by_id(volume.id)) settle_volume(volume);
+    if (index.find_by_id(volume.id)) continue;
+    // To open it may be to read from our image API, which answers only once this has ended. Which image-volume it is a
+    // clone of is not in the row of an unfinished one.
+    if (importing.contains(volume.backend)) {
+      unsettled.emplace_back(volume.id, volume.status);
+    } else {
+      settle_volume(volume);
+    }
   }
 
   // What is there and known to no row; what was just removed is in `names` still, so they are asked for anew.
@@ -154,6 +164,15 @@ void VolumeCache::Impl::settle_image_volume(const catalog::ImageVolume& row, con
   }
   base::log::warning(room_name, nullptr, "image-volume {} on {} is {}; it is removed", row.volume_id, row.backend,
                      is_there ? row.state : "missing on the backend");
+  const auto held = held_at_start.find(row.volume_id);
+  if (is_there && held != held_at_start.end()) {
+    // By drop_import(): its backend may have to read from our image API, which does not answer yet.
+    const BasePtr image_volume = base_of(row, *volume);
+    image_volume->held_file = held->second;
+    index.add_stuck(image_volume, false);
+    ++counters.volumes_recovered;
+    return;
+  }
   Result<void> removed;
   if (is_there) removed = of->delete_volume_blocking(VolumeId{volume->name});
   if (removed) removed = catalog.remove_volume(row.volume_id);
@@ -162,10 +181,21 @@ void VolumeCache::Impl::settle_image_volume(const catalog::ImageVolume& row, con
     return;
   }
   warn_if_failed(removed, row.volume_id);
-  const BasePtr image_volume = base_of(row, *volume);
-  if (const auto held = held_at_start.find(row.volume_id); held != held_at_start.end())
-    image_volume->held_file = held->second;
-  index.add_stuck(image_volume, false);
+  index.add_stuck(base_of(row, *volume), false);
+}
+
+Task<void> VolumeCache::Impl::settle_late() {
+  for (const auto& [id, status] : unsettled) {
+    const KeyedTurns::Turn turn = co_await volume_turns.take(id);
+    if (!check_open()) co_return;  // the next start goes on
+    auto settle = [this, &id, &status]() -> Result<void> {
+      IMAGECACHE_TRY(const std::optional<Volume> row, catalog.find_volume(id));
+      // Somebody may have deleted it meanwhile, or asked for it again.
+      if (row && row->status == status) settle_volume(*row);
+      return {};
+    };
+    warn_if_failed(co_await base::offload(settle_pool, std::move(settle)), id);
+  }
 }
 
 void VolumeCache::Impl::settle_volume(const Volume& volume) {

@@ -85,7 +85,9 @@ Task<Result<VolumeCache::Impl::Opened>> VolumeCache::Impl::fetch_and_inspect(con
   base::Fd file(::fcntl(reader.fd(), F_DUPFD_CLOEXEC, 0));
   if (!file) co_return base::fail_errno("image " + image.id, errno);
   if (reader.outcome() == image_cache::Outcome::hit) images.touch(image.id);
-  co_return co_await inspect_file(image, std::move(file), steps);
+  IMAGECACHE_CO_TRY(Opened opened, co_await inspect_file(image, std::move(file), steps));
+  opened.is_cached = true;
+  co_return opened;
 }
 
 Task<Result<VolumeCache::Impl::Opened>> VolumeCache::Impl::inspect_file(const origin::ImageInfo& image, base::Fd file,

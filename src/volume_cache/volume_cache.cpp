@@ -3,10 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "volume_cache/impl.hpp"
 
 namespace imagecache::volume_cache {
+
+namespace {
+
+/// For what has been told to stop: with the drain_timeout it is within the time that systemd gives a stop.
+constexpr std::chrono::seconds last_join{20};
+
+}  // namespace
 
 VolumeCache::Impl::Impl(Options options_, Catalog& catalog_, image_cache::ImageCache& images_,
                         std::vector<std::unique_ptr<Backend>> backends_, base::BlockingPool& pool_,
@@ -174,6 +182,8 @@ std::string_view VolumeCache::import_state(const std::string& volume_id) const {
       return "copying";
     case Base::Import::source_kept:
       return "source kept";
+    case Base::Import::bad:
+      return "bad";
     case Base::Import::none:
       return {};
   }
@@ -204,7 +214,11 @@ base::Task<void> VolumeCache::stop(base::Deadline deadline) {
     base::log::warning(room_name, nullptr, "stopping {} creates, builds and uploads that did not end in time",
                        sources.size());
     for (std::stop_source& source : sources) source.request_stop();
-    co_await impl_->group.join();
+    if (!co_await impl_->group.join(base::in(last_join))) {
+      // A storage that answers nothing: its calls cannot be taken back, and their Tasks not be left behind alive.
+      base::log::error(room_name, nullptr, "work on the backends does not end; it is left to the next start");
+      std::_Exit(EXIT_FAILURE);
+    }
   }
   co_await impl_->flush();
 }

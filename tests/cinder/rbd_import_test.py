@@ -7,13 +7,16 @@ The copying is held at will by a program `rbd` of ours that stands before Ceph's
 rbd_test.py.
 """
 
+import fcntl
 import http.client
 import os
 import pathlib
 import shutil
 import signal
+import socket
 import stat
 import tempfile
+import urllib.parse
 import uuid
 
 import rig
@@ -181,7 +184,10 @@ def outlives_the_daemon(ours, pool, gate):
 
 
 def settles_each_step(ours, pool):
-    """A crash at each point: before the image-volume is ready nothing is left of it, after that it becomes whole."""
+    """A crash at each point: before the image-volume is ready nothing is left of it, after that it becomes whole.
+
+    The listening sockets are there all the time, and accept, so a start that asked the image API would wait for ever.
+    """
     # librbd leaks an image that it fails to open because its source does not answer yet.
     os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
     for point in ("import.held", "import.prepared", "import.sealed", "import.executing", "import.executed", "import.committed"):
@@ -213,6 +219,45 @@ def settles_each_step(ours, pool):
         expect_equal(seen.names(), [], f"what is held after a crash at {point}")
 
 
+def hand_over_sockets(ours, stack):
+    """The daemon's listening sockets outlive it from now on, as systemd's do: who connects waits for it."""
+    ours.daemon.stop()
+    for url in (ours.daemon.image_url, ours.daemon.volume_root, ours.daemon.status_url):
+        with socket.socket() as made:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(("127.0.0.1", urllib.parse.urlsplit(url).port))
+            made.listen(1024)
+            kept = socket.socket(fileno=fcntl.fcntl(made.fileno(), fcntl.F_DUPFD_CLOEXEC, 20))
+        ours.daemon.inherited.append(stack.enter_context(kept))
+    ours.daemon.start()
+
+
+def damaged(ours, pool, gate):
+    """A byte of the image file has rotted before its import ends: that is seen, and no more volumes are made of it."""
+    for name in ("open", "is-waiting"):
+        gate.unset(name)
+    image_id = add_qcow2(ours)
+    volume_id, _ = ours.create(image_id=image_id)
+    gate.wait("is-waiting")
+    seen = Import(ours, image_id)
+    held = seen.held / seen.names()[0]
+    times = held.stat()
+    with open(held, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    os.utime(held, ns=(times.st_atime_ns, times.st_mtime_ns))
+    gate.open()
+    seen.wait("bad")
+    expect_equal(len(seen.names()), 1, "what is held for the volume that was made before")
+    another, hook = ours.create(image_id=image_id)
+    expect_equal(hook["outcome"], "uncached", "the next volume's outcome")
+    pool.same(ours.image, f"volume-{another}", 1)
+    call("DELETE", f"{ours.daemon.volume_root}/v1/hook/volumes/{volume_id}")
+    until(lambda: not seen.names(), "that nothing is held once its volumes are gone", every_s=0.5)
+
+
 def else_copied(ours, pool, gate):
     compressed = add_qcow2(ours, "-c")
     volume_id, hook = ours.create(image_id=compressed)
@@ -242,7 +287,9 @@ def test(stack):
         own="import_linger = 0\nimport_look_interval = 1"))
     usable_at_once(ours, pool, gate, rig.Cinder(ours, "cinder.volume.drivers.rbd.RBDDriver"))
     outlives_the_daemon(ours, pool, gate)
+    hand_over_sockets(ours, stack)
     settles_each_step(ours, pool)
+    damaged(ours, pool, gate)
     else_copied(ours, pool, gate)
     for row in call("GET", f"{ours.daemon.status_url}/v1/image-volumes").json()["image_volumes"]:
         status = call("DELETE", f"{ours.daemon.status_url}/v1/image-volumes/{row['id']}").status
