@@ -181,7 +181,8 @@ base::Task<bool> Connection::serve_one() {
     try {
       co_await shared_.handler(exchange);
     } catch (const std::exception& problem) {
-      base::log::error("http", nullptr, "{} {}: a handler threw: {}", exchange.method(), exchange.path(),
+      // The end of a long path may be a secret: an import's is.
+      base::log::error("http", nullptr, "{} {}: a handler threw: {}", exchange.method(), exchange.path().substr(0, 60),
                        problem.what());
       threw = true;
     }
