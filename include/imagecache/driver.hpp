@@ -82,8 +82,8 @@ class Driver {
   }
 
   /// Copies what has not been copied, which may take hours, and is Errc::busy once it has; the next call, before which
-  /// the source can be looked at, makes the volume need it no more. Goes on where another was cut short. Ends soon after
-  /// a stop (Errc::cancelled). Until it has succeeded, delete_volume() of a volume that has clones is Errc::busy.
+  /// the source can be looked at, makes the volume need it no more. Each goes on where one was cut short. Ends soon
+  /// after a stop (Errc::cancelled). Until it has succeeded, delete_volume() of one that has clones is Errc::busy.
   virtual Result<void> finish_import(const VolumeId& volume, std::stop_token stop) {
     static_cast<void>(volume), static_cast<void>(stop);
     return {};
