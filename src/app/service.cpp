@@ -230,16 +230,19 @@ void Service::stop() {
   begin_draining();
   const auto deadline = base::in(parts.drain_timeout);
   if (parts.image_listener) parts.image_listener->stop();
-  // The doors first; then what clients no longer wait for; the status page last, so that the stop can be watched. The
-  // image API after the volumes: what is still done to them may have to read a held file there.
+  // The doors first; then what clients no longer wait for; the status page last, so that the stop can be watched.
   if (parts.images) {
     base::asio::co_spawn(parts.io->next(), end_fills_at(parts.images.get(), deadline), base::asio::detached);
   }
+  // But for where an import is on: what is still done to volumes may have to read its file at the image API.
+  const auto held = parts.images ? parts.images->held() : std::vector<image_cache::ImageCache::Held>();
+  const bool is_read_from = !held || !held->empty();
+  if (parts.image_server && !is_read_from) parts.io->run(parts.image_server->stop(deadline));
   if (parts.volume_server) parts.io->run(parts.volume_server->stop(deadline));
   if (parts.hook_server) parts.io->run(parts.hook_server->stop(deadline));
   if (parts.image_hints) parts.io->run(parts.image_hints->stop());
   if (parts.volumes) parts.io->run(parts.volumes->stop(deadline));
-  if (parts.image_server) parts.io->run(parts.image_server->stop(deadline));
+  if (parts.image_server && is_read_from) parts.io->run(parts.image_server->stop(deadline));
   if (parts.images) parts.io->run(parts.images->stop(deadline));
   if (parts.notifier) parts.notifier->stop();
   if (parts.status_server) parts.io->run(parts.status_server->stop(base::in(std::chrono::seconds(1))));
