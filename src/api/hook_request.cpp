@@ -1,7 +1,5 @@
 #include "api/hook_request.hpp"
 
-#include <algorithm>
-
 #include "base/text.hpp"
 #include "base/try.hpp"
 
@@ -42,9 +40,7 @@ Result<HookRequest> parse_hook_request(std::string_view body) {
   if (!size) return fail(Errc::invalid_argument, "'size_gb' is a required property");
   request.size_gb = *size;
   IMAGECACHE_TRY(const auto deadline, size_member(json, "deadline_ms"));
-  // What is longer than anybody waits is as long as that; a clock has no room for all numbers.
-  constexpr std::uint64_t longest_ms = 1'000'000'000;
-  if (deadline) request.deadline = std::chrono::milliseconds(std::min(*deadline, longest_ms));
+  if (deadline) request.deadline = std::chrono::milliseconds(*deadline);
   if (!base::is_safe_name(request.name)) {
     return fail(Errc::invalid_argument, "name '" + request.name +
                                             "': a volume's name has 1 to 200 letters, digits, dots, dashes and "
