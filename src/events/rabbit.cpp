@@ -12,15 +12,7 @@ namespace {
 
 constexpr std::uint8_t persistent = 2;  // kombu's default, whether the queue is durable or not
 
-amqp_table_entry_t entry(const char* key, const char* value) {
-  amqp_table_entry_t made{};
-  made.key = amqp_cstring_bytes(key);
-  made.value.kind = AMQP_FIELD_KIND_UTF8;
-  made.value.value.bytes = amqp_cstring_bytes(value);
-  return made;
-}
-
-amqp_table_entry_t entry(const char* key, std::int64_t value) {
+amqp_table_entry_t number_entry(const char* key, std::int64_t value) {
   amqp_table_entry_t made{};
   made.key = amqp_cstring_bytes(key);
   made.value.kind = AMQP_FIELD_KIND_I64;
@@ -79,11 +71,11 @@ class RabbitBroker final : public Broker {
     const amqp_boolean_t auto_delete = options.auto_delete ? 1 : 0;
     IMAGECACHE_CHECK(connection_.declare_exchange(options.exchange));
     std::vector<amqp_table_entry_t> arguments;
-    if (options.ha_queues) arguments.push_back(entry("x-ha-policy", "all"));
+    if (options.ha_queues) arguments.push_back(rabbit_entry("x-ha-policy", "all"));
     if (options.quorum_queue) {
-      arguments.push_back(entry("x-queue-type", "quorum"));
+      arguments.push_back(rabbit_entry("x-queue-type", "quorum"));
       const auto add = [&](const char* key, std::int64_t value) {
-        if (value != 0) arguments.push_back(entry(key, value));
+        if (value != 0) arguments.push_back(number_entry(key, value));
       };
       add("x-delivery-limit", options.quorum_delivery_limit);
       add("x-max-in-memory-length", options.quorum_max_memory_length);

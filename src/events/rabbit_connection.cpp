@@ -50,14 +50,6 @@ Result<void> check(const amqp_rpc_reply_t& reply) {
   return fail(Errc::unavailable, "no answer");
 }
 
-amqp_table_entry_t entry(const char* key, const char* value) {
-  amqp_table_entry_t made{};
-  made.key = amqp_cstring_bytes(key);
-  made.value.kind = AMQP_FIELD_KIND_UTF8;
-  made.value.value.bytes = amqp_cstring_bytes(value);
-  return made;
-}
-
 void clear(const base::Fd& event) {
   std::uint64_t count = 0;
   static_cast<void>(::read(event.get(), &count, sizeof count));
@@ -117,6 +109,14 @@ Result<base::Fd> dial(const BrokerHost& host, const base::Fd& wake, milliseconds
 }
 
 }  // namespace
+
+amqp_table_entry_t rabbit_entry(const char* key, const char* value) {
+  amqp_table_entry_t made{};
+  made.key = amqp_cstring_bytes(key);
+  made.value.kind = AMQP_FIELD_KIND_UTF8;
+  made.value.value.bytes = amqp_cstring_bytes(value);
+  return made;
+}
 
 amqp_bytes_t rabbit_bytes(std::string_view text) {
   return {.len = text.size(), .bytes = const_cast<char*>(text.data())};
@@ -235,7 +235,8 @@ Result<void> RabbitConnection::set_up_tls(amqp_socket_t_* socket, const std::str
 }
 
 amqp_rpc_reply_t RabbitConnection::login(const BrokerHost& host) {
-  std::array entries{entry("product", "cinder-image-cache"), entry("connection_name", "cinder-image-cache")};
+  std::array entries{rabbit_entry("product", "cinder-image-cache"),
+                     rabbit_entry("connection_name", "cinder-image-cache")};
   const amqp_table_t properties{.num_entries = static_cast<int>(entries.size()), .entries = entries.data()};
   const char* virtual_host = options_.url.virtual_host.c_str();
   const auto heartbeat = static_cast<int>(options_.heartbeat.count());

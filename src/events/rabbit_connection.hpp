@@ -22,6 +22,8 @@ constexpr amqp_channel_t rabbit_channel = 1;
 
 /// Borrows.
 amqp_bytes_t rabbit_bytes(std::string_view text);
+/// Of a table; borrows.
+amqp_table_entry_t rabbit_entry(const char* key, const char* value);
 Result<void> rabbit_check(int status);
 /// What the broker says when it closes a channel or a connection.
 std::string rabbit_closing_words(const amqp_method_t& method);
