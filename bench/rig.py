@@ -17,9 +17,12 @@ import time
 import urllib.parse
 import uuid
 
+from measure import Cores
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BACKEND = "files"
 PATIENCE_S = 60
+SERVER_THREADS = len(Cores().server)
 
 
 def free_port():
@@ -135,7 +138,7 @@ class Rig:
     # The peers.
 
     def nginx(self, name, servers, http="", tls=False, whole_files=True):
-        """nginx with two workers, as its manual serves files.
+        """nginx with a worker for each core of the server's, as its manual serves files.
 
         tcp_nopush is for whole files only: over loopback an answer of 64 KiB and a head otherwise ends with a short segment that
         waits 40 ms for the client's delayed ACK, and nginx answers a hundredth of what it can.
@@ -144,7 +147,7 @@ class Rig:
         temp = "".join(f" {kind}_temp_path {home}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         (home / "nginx.conf").write_text(
             ("user root;\n" if self.is_root else "") +
-            f"worker_processes 2; pid {home}/pid; error_log {home}/error.log; daemon off;\n"
+            f"worker_processes {SERVER_THREADS}; pid {home}/pid; error_log {home}/error.log; daemon off;\n"
             "events { worker_connections 8192; }\n"
             f"http {{ access_log off; sendfile on; tcp_nopush {'on' if whole_files else 'off'}; keepalive_requests 1000000;{temp} {http}\n"
             f"  server {{ listen 127.0.0.1:{port} backlog=4096{' ssl' if tls else ''}; {servers}\n  }}\n}}\n")
@@ -261,6 +264,8 @@ class Rig:
     def daemon(self, origin_url, volumes=None, home=None, images=None, service=(), common=(), backend=None, ready="status"):
         """A daemon with empty caches, in `home` or a folder of its own, or on the image cache directory `images`.
 
+        It has as many I/O threads as nginx has workers.
+
         `service` are more lines for [image_cache_service], `common` for [DEFAULT]; `backend` instead of the driver `file` on `volumes`. It is awaited until it listens for `ready`: status or image.
         """
         home = home or self.folder("daemon")
@@ -277,7 +282,7 @@ class Rig:
             "cinder_internal_tenant_project_id = internal", "cinder_internal_tenant_user_id = internal-user",
             "quota_volumes = -1", "quota_gigabytes = -1", *common,
             "[image_cache_service]", *(f"{name} = 127.0.0.1:{port}" for name, port in zip(names, ports)),
-            f"origin = {origin_url}", f"state_path = {home}/state", "drain_timeout = 2", *service,
+            f"origin = {origin_url}", f"state_path = {home}/state", "drain_timeout = 2", f"io_threads = {SERVER_THREADS}", *service,
             f"[{BACKEND}]", f"volume_backend_name = {BACKEND}", *(backend or ("volume_driver = file", f"file_volume_dir = {volumes}")),
             "image_volume_cache_enabled = true", ""]))
         process = self.start([self.daemon_binary, "serve", "--config-file", home / "cinder.conf"], ports[0], home / "out",

@@ -1,6 +1,8 @@
 #include "app/service.hpp"
 
+#include <algorithm>
 #include <boost/asio/detached.hpp>
+#include <thread>
 
 #include "api/api.hpp"
 #include "api/images.hpp"
@@ -21,6 +23,11 @@ namespace imagecache::app {
 namespace {
 
 constexpr std::string_view own = config::own_section;
+
+unsigned io_thread_count(const config::Config& config) {
+  const auto threads = static_cast<unsigned>(config.get_unsigned(own, "io_threads"));
+  return threads != 0 ? threads : std::max(1U, std::thread::hardware_concurrency());
+}
 
 /// A client that waits for a slow fill shall not keep a stop beyond its deadline.
 base::Task<void> end_fills_at(image_cache::ImageCache* images, base::Deadline deadline) {
@@ -157,7 +164,7 @@ Result<void> Service::Parts::start(const config::Config& config, const Inherited
                              .preserve_host = config.get_bool(own, "origin_preserve_host"),
                              .log_image_send = config.get_bool(own, "image_send_log")},
       *images, identities->image_api(), identities->policy(), *pool, counters);
-  io = std::make_unique<base::IoThreads>(static_cast<unsigned>(config.get_unsigned(own, "io_threads")));
+  io = std::make_unique<base::IoThreads>(io_thread_count(config));
   images->start(io->next());
   volumes->start(io->next());
   image_hints = std::make_unique<ImageHints>(*images, *volumes, io->next(),

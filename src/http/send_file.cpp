@@ -96,15 +96,15 @@ base::Task<Result<void>> Transport::send_pages(std::string_view head, int fd, st
     const Step step = step_sendfile(fd, offset, piece_end - offset);
     if (step.of_file) co_return fail(Errc::internal, "image file: " + step.error.message());
     if (step.error) co_return gone(step.error);
+    if (step.bytes == 0 && step.want == Want::nothing) co_return file_ends(offset, end);
+    if (step.bytes > 0) count(Direction::write, step.bytes, patience);
+    offset += step.bytes;
+    turn += step.bytes;
     if (step.want != Want::nothing) {
       turn = 0;
       if (const auto error = co_await wait(step.want, Direction::write, patience); error) co_return gone(error);
       continue;
     }
-    if (step.bytes == 0) co_return file_ends(offset, end);
-    offset += step.bytes;
-    turn += step.bytes;
-    count(Direction::write, step.bytes, patience);
     if (turn >= whole_turn && offset < end) {  // the socket takes more than we give it
       turn = 0;
       whole_turn = std::min(whole_turn * 4, turn_bytes);

@@ -208,7 +208,11 @@ Transport::Step Transport::step_sendfile(int fd, std::uint64_t offset, std::size
   for (;;) {
     auto position = static_cast<off_t>(offset);
     const ssize_t n = ::sendfile(socket_.native_handle(), fd, &position, count);
-    if (n >= 0) return {.bytes = static_cast<std::size_t>(n)};
+    if (n >= 0) {
+      // Less than was asked: the socket is full, and a second call would only say so.
+      const auto bytes = static_cast<std::size_t>(n);
+      return {.bytes = bytes, .want = bytes > 0 && bytes < count ? Want::write : Want::nothing};
+    }
     if (errno == EAGAIN) return {.want = Want::write};
     if (errno != EINTR) return {.error = from_errno(errno), .of_file = is_of_file(errno)};
   }

@@ -122,7 +122,7 @@ class Transport {
   enum class Want { nothing, read, write };
   struct Step {
     std::size_t bytes = 0;
-    Want want = Want::nothing;
+    Want want = Want::nothing;  // beside `bytes`: these went, and before more can go this is to be waited for
     error_code error{};
     bool of_file = false;  // the error is what the file said, not the socket
   };
