@@ -266,6 +266,7 @@ Result<void> RbdDriver::extend_volume(const VolumeId& volume, std::uint64_t new_
   if (const int code = image.resize(new_size_bytes); code < 0) {
     return cluster_.failed(volume.name + ": cannot extend", code, connection);
   }
+  base::crash_point("extend.extended");
   return {};
 }
 
@@ -277,6 +278,7 @@ Result<void> RbdDriver::delete_volume(const VolumeId& volume) {
   const bool any_in_trash = trash_.size() > 0;
   const std::string parent = any_in_trash ? parent_in_trash(connection, volume) : "";
   int code = connection->rbd.remove(connection->pool, volume.name.c_str());
+  if (code >= 0) base::crash_point("delete.removed");
   if (code == -EBUSY) {
     IMAGECACHE_TRY(const auto importing, import_state(connection, volume.name));
     if (importing) return abort_import(connection, volume.name);
@@ -302,6 +304,7 @@ Result<void> RbdDriver::delete_volume(const VolumeId& volume) {
     if (code >= 0) code = connection->rbd.remove(connection->pool, volume.name.c_str());
     if (code == -ENOTEMPTY || (code == -EBUSY && !id.empty())) {
       code = connection->rbd.trash_move(connection->pool, volume.name.c_str(), 0);
+      if (code >= 0) base::crash_point("delete.trashed");
       if (code >= 0) trash_.add(id);
       if (code >= 0 && any_in_trash) trash_.remove(*connection, id);  // its last clone may have gone meanwhile
     }
@@ -359,6 +362,7 @@ Result<void> RbdDriver::prepare_size(const std::string& name, std::uint64_t size
   // Without its map of objects, shrinking again would ask the cluster for every object that is not there.
   if (image.features(&features) < 0 || (features & RBD_FEATURE_OBJECT_MAP) == 0) return {};
   int code = size_bytes == 0 ? 0 : image.resize(size_bytes);
+  base::crash_point("prepare.grown");
   if (code >= 0 && size_bytes != 0) code = image.snap_create((sized_snapshot + std::to_string(size_bytes)).c_str());
   base::crash_point("prepare.snapped");
   const int shrunk = image.resize(own_size_bytes);

@@ -18,7 +18,7 @@ constexpr int creates_at_once = 10;
 /// Until so many volume files are there; bounded, because the creates end.
 void files_appear(const World& world, std::size_t count, const std::vector<std::jthread>& creates,
                   const std::atomic<int>& answered) {
-  while (world.volume_files().size() < count && answered < static_cast<int>(creates.size())) std::this_thread::yield();
+  while (world.store().names().size() < count && answered < static_cast<int>(creates.size())) std::this_thread::yield();
 }
 
 TEST(Kill, TenCreatesAtOnceLeaveNothingHalfDone) {
@@ -34,12 +34,13 @@ TEST(Kill, TenCreatesAtOnceLeaveNothingHalfDone) {
     auto gate = std::make_shared<Gate>();
     world.origin.script(image, [&](ImageScript& s) { s.file.gates.push_back({disk().qcow2.size() / 2, gate}); });
     ASSERT_NO_FATAL_FAILURE(world.start());
-    const std::size_t files_before = world.volume_files().size();
+    const std::size_t files_before = world.store().names().size();
 
     std::atomic<int> answered = 0;
     std::mutex mutex;
     std::vector<std::string> made;
     std::vector<std::jthread> creates;
+    creates.reserve(creates_at_once);
     for (int i = 0; i < creates_at_once; ++i) {
       creates.emplace_back([&, id = base::new_uuid()] {
         if (world.hook_create(id, image).status == 200) {
@@ -162,7 +163,7 @@ class Side {
 
   void put_until_made(const std::string& id, const std::string& image, bool takes_back) {
     const auto until = std::chrono::steady_clock::now() + patience;
-    const json body{{"backend", "file1"}, {"name", "volume-" + id}, {"size_gb", 1}, {"image_id", image}};
+    const json body{{"backend", "store1"}, {"name", "volume-" + id}, {"size_gb", 1}, {"image_id", image}};
     HttpAnswer answer;
     while (answer.status != 200 && std::chrono::steady_clock::now() < until) {
       answer = ask("PUT", "/v1/hook/volumes/" + id, body);

@@ -39,10 +39,12 @@ const Disk& disk() {
   return made;
 }
 
-World::World() : directory(place_of_volumes()) {
-  fs::create_directories(directory / "volumes");
+World::World() : World(nullptr) {}
+
+World::World(std::unique_ptr<Store> (*make_store)())
+    : directory(place_of_volumes()), store_(make_store ? make_store() : file_store(directory / "volumes")) {
   std::ofstream(directory / "daemon.conf")
-      << "[DEFAULT]\nauth_strategy = noauth\nhost = testhost\nenabled_backends = file1\nquota_volumes = 100\n"
+      << "[DEFAULT]\nauth_strategy = noauth\nhost = testhost\nenabled_backends = store1\nquota_volumes = 100\n"
       << "image_cache_dir = " << (directory / "images").native() << "\nglance_num_retries = 1\n"
       << "cinder_internal_tenant_project_id = " << internal_project << "\n"
       << "cinder_internal_tenant_user_id = internal-user\n"
@@ -51,8 +53,8 @@ World::World() : directory(place_of_volumes()) {
       << "\n"
       // Nothing is written in the background, so that the nth commit is the same one each time.
       << "state_path = " << (directory / "state").native() << "\nhit_flush_interval = 3600\n"
-      << "[file1]\nvolume_driver = file\nvolume_backend_name = file1\nimage_volume_cache_enabled = true\n"
-      << "file_volume_dir = " << (directory / "volumes").native() << "\n";
+      << "[store1]\nvolume_backend_name = store1\nimage_volume_cache_enabled = true\n"
+      << store_->options();
 }
 
 void World::start(const std::string& crash_at) {
@@ -84,7 +86,7 @@ HttpAnswer World::status(std::string_view method, std::string_view target) const
 
 HttpAnswer World::hook_create(const std::string& volume_id, const std::string& image_id) const {
   return hook("PUT", volume_id,
-              {{"backend", "file1"}, {"name", "volume-" + volume_id}, {"size_gb", 1}, {"image_id", image_id}});
+              {{"backend", "store1"}, {"name", "volume-" + volume_id}, {"size_gb", 1}, {"image_id", image_id}});
 }
 
 std::string World::create(const std::string& image_id, int size_gb) const {
@@ -108,12 +110,12 @@ std::string World::image_volume() const {
   return rows.size() == 1 && rows[0]["state"] == "ready" ? rows[0]["id"].get<std::string>() : "";
 }
 
-fs::path World::volume_file(const std::string& volume_id) const {
-  return directory / "volumes" / ("volume-" + volume_id);
+bool World::has_volume(const std::string& volume_id) const {
+  return std::ranges::binary_search(store_->names(), "volume-" + volume_id);
 }
 
-std::vector<std::string> World::volume_files() const {
-  return files_in(directory / "volumes");
+testing::AssertionResult World::volume_holds(const std::string& volume_id, const std::string& raw, int size_gb) const {
+  return store_->holds("volume-" + volume_id, raw, size_gb);
 }
 
 void World::expect_settled(const std::string& raw) const {
@@ -126,11 +128,11 @@ void World::expect_settled(const std::string& raw) const {
     const std::string state = row["status"];
     EXPECT_TRUE(state == "available" || state == "error") << id << " is " << state;
     if (state == "available") available.insert("volume-" + id);
-    if (state == "available") EXPECT_TRUE(holds(volume_file(id), raw, row["size"].get<int>()));
+    if (state == "available") EXPECT_TRUE(volume_holds(id, raw, row["size"].get<int>()));
     if (row["os-vol-tenant-attr:tenant_id"] == internal_project) of_internal_tenant.insert(id);
   }
-  const auto files = volume_files();
-  EXPECT_EQ(std::set<std::string>(files.begin(), files.end()), available) << daemon_->log();
+  const auto there = store_->names();
+  EXPECT_EQ(std::set<std::string>(there.begin(), there.end()), available) << daemon_->log();
 
   std::set<std::string> image_volumes;
   std::set<std::string> images;
@@ -147,7 +149,7 @@ void World::expect_settled(const std::string& raw) const {
   }
   expect_quotas_add_up(volumes);
   EXPECT_TRUE(files_in(directory / "state/conversion").empty());
-  EXPECT_EQ(files_in(directory / "volumes/.cinder-image-cache"), std::vector<std::string>{"lock"});
+  store_->expect_no_scraps();
 }
 
 void World::expect_quotas_add_up(const json& volumes) const {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "crash/store.hpp"
 #include "support/daemon_process.hpp"
 #include "support/disk.hpp"
 #include "support/http_client.hpp"
@@ -31,7 +32,9 @@ const Disk& disk();
 
 class World {
  public:
+  /// On files.
   World();
+  explicit World(std::unique_ptr<Store> (*make_store)());
 
   /// Starts the daemon; with `crash_at` it is to kill itself there ("publish.renamed", "fill.written:3").
   void start(const std::string& crash_at = "");
@@ -51,11 +54,12 @@ class World {
   /// "" unless there is exactly one that is ready.
   std::string image_volume() const;
 
-  std::filesystem::path volume_file(const std::string& volume_id) const;
-  std::vector<std::string> volume_files() const;
+  const Store& store() const { return *store_; }
+  bool has_volume(const std::string& volume_id) const;
+  testing::AssertionResult volume_holds(const std::string& volume_id, const std::string& raw, int size_gb) const;
 
-  /// No volume on its way, each row with its file and each file with its row, every file whole, quotas that add up, no
-  /// strays, nothing left in scratch directories. `raw` is what every volume holds.
+  /// No volume on its way, each row with what is stored and the other way round, every volume whole, quotas that add
+  /// up, no strays, nothing left in scratch directories. `raw` is what every volume holds.
   void expect_settled(const std::string& raw) const;
   /// Stops the daemon as an operator does, then compares Glance's cache.db with the files.
   void expect_clean_stop();
@@ -67,6 +71,7 @@ class World {
   void expect_rows_match_files() const;
   void expect_quotas_add_up(const json& volumes) const;
 
+  std::unique_ptr<Store> store_;
   std::unique_ptr<DaemonProcess> daemon_;
 };
 
