@@ -94,6 +94,7 @@ base::Task<Reply> create(Call& call) {
   create.display_name = request->display_name;
   create.counts_quota = false;  // Cinder has counted it
   create.encrypted = request->encrypted;
+  create.image_seen = std::move(request->image_seen);
   auto created = co_await call.api.volumes.create(std::move(create), acting_for(call, *request), deadline);
   if (created) co_return co_await finished(call, *created, started);
   Error error = created.error();

@@ -19,6 +19,19 @@ Result<std::string> optional_text(const JsonIn& object, std::string_view key) {
   return std::move(value).value_or("");
 }
 
+/// None where anything is missing: it says nothing then.
+Result<std::optional<volume_cache::ImageSeen>> image_seen(const JsonIn& object) {
+  volume_cache::ImageSeen seen;
+  IMAGECACHE_TRY(seen.updated_at, optional_text(object, "image_updated_at"));
+  IMAGECACHE_TRY(seen.checksum, optional_text(object, "image_checksum"));
+  const JsonIn* const size = member(object, "image_size");
+  if (size == nullptr || seen.updated_at.empty() || seen.checksum.empty()) return std::nullopt;
+  if (!size->is_number_unsigned())
+    return fail(Errc::invalid_argument, "'image_size' is the image's size in bytes, a whole number");
+  seen.size_bytes = size->get<std::uint64_t>();
+  return seen;
+}
+
 }  // namespace
 
 Result<HookRequest> parse_hook_request(std::string_view body) {
@@ -41,6 +54,7 @@ Result<HookRequest> parse_hook_request(std::string_view body) {
   request.size_gb = *size;
   IMAGECACHE_TRY(const auto deadline, size_member(json, "deadline_ms"));
   if (deadline) request.deadline = std::chrono::milliseconds(*deadline);
+  IMAGECACHE_TRY(request.image_seen, image_seen(json));
   if (!base::is_safe_name(request.name)) {
     return fail(Errc::invalid_argument, "name '" + request.name +
                                             "': a volume's name has 1 to 200 letters, digits, dots, dashes and "

@@ -19,8 +19,8 @@ base::Task<Result<std::vector<std::string>>> ImageCache::find_marked(origin::Ima
   co_return co_await base::offload(impl.pool, ask);
 }
 
-void ImageCache::Impl::ask(const std::shared_ptr<Admissions::Question>& question, const base::RequestContext& context) {
-  counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
+void ImageCache::Impl::ask(const std::shared_ptr<Admissions::Question>& question, const base::RequestContext& context,
+                           std::optional<origin::ImageInfo> record) {
   const std::string& id = question->key().image_id;
   const auto too_much = [&] { return fail(Errc::busy, "image " + id + ": too much work is waiting, try again later"); };
   // Two jobs, for each is a round trip; neither waits for the other nor for who asks.
@@ -39,10 +39,16 @@ void ImageCache::Impl::ask(const std::shared_ptr<Admissions::Question>& question
     }
     jobs.end();
   };
-  jobs.begin();
-  if (!pool.post(describe)) {
-    jobs.end();
-    admissions.described(question, too_much());
+  if (record) {
+    meet(question->key().image_id);
+    admissions.described(question, std::move(*record));
+  } else {
+    counters.origin_describes.fetch_add(1, std::memory_order_relaxed);
+    jobs.begin();
+    if (!pool.post(describe)) {
+      jobs.end();
+      admissions.described(question, too_much());
+    }
   }
   jobs.begin();
   if (!pool.post(authorize)) {
@@ -51,7 +57,8 @@ void ImageCache::Impl::ask(const std::shared_ptr<Admissions::Question>& question
   }
 }
 
-base::Task<Result<Admission>> ImageCache::admit(std::string image_id, base::RequestContext context) {
+base::Task<Result<Admission>> ImageCache::admit(std::string image_id, base::RequestContext context,
+                                                std::optional<origin::ImageInfo> record) {
   Impl& impl = *impl_;
   if (impl.stop_source.stop_requested()) co_return fail(Errc::unavailable, "the image cache is stopping");
   IMAGECACHE_CO_TRY(std::string caller, Admissions::caller_of(context));
@@ -63,7 +70,7 @@ base::Task<Result<Admission>> ImageCache::admit(std::string image_id, base::Requ
   }
   auto& count = begun.is_first ? impl.counters.authorizations_asked : impl.counters.authorizations_joined;
   count.fetch_add(1, std::memory_order_relaxed);
-  if (begun.is_first) impl.ask(begun.question, context);
+  if (begun.is_first) impl.ask(begun.question, context, std::move(record));
   const base::Deadline deadline = base::in(impl.options.begin_timeout);
   Admissions::Question& question = *begun.question;
   for (;;) {

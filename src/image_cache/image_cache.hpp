@@ -173,7 +173,11 @@ class ImageCache {
   /// said yes. Questions of the same token for the same image that are being asked at the same time are asked once.
   /// With authorization_memory, a yes is believed for that long, and a no never. An admission tells no more than the
   /// origin did: who may download an image that is not active is admitted, and open_described() refuses it.
-  base::Task<Result<Admission>> admit(std::string image_id, base::RequestContext context);
+  ///
+  /// A `record` that is known to be the image's at this moment, by whoever has just asked the origin, is believed, and
+  /// only the right to the bytes is asked for.
+  base::Task<Result<Admission>> admit(std::string image_id, base::RequestContext context,
+                                      std::optional<origin::ImageInfo> record = std::nullopt);
 
   /// Nothing is believed any more of what was asked about this image before: to be called when a request of ours has
   /// changed what the origin would say (DELETE, deactivate, members, PATCH). remove() does it by itself.

@@ -106,7 +106,8 @@ struct ImageCache::Impl {
 
   // admit.cpp
   /// Puts both questions to the origin; the answers go to `admissions`.
-  void ask(const std::shared_ptr<Admissions::Question>& question, const base::RequestContext& context);
+  void ask(const std::shared_ptr<Admissions::Question>& question, const base::RequestContext& context,
+           std::optional<origin::ImageInfo> record);
 
   base::Task<Result<base::RequestContext>> service_context_or(base::RequestContext otherwise);
 

@@ -127,7 +127,7 @@ Task<void> VolumeCache::Impl::drive(CreationPtr creation) {
 Task<Result<origin::ImageInfo>> VolumeCache::Impl::ask_origin(CreationPtr creation) {
   const std::string& image_id = creation->request.image_id;
   // A clone of an image-volume is the image's bytes too: whoever may not download them gets no volume of them.
-  Result<image_cache::Admission> admitted = co_await images.admit(image_id, creation->context);
+  Result<image_cache::Admission> admitted = co_await images.admit(image_id, creation->context, seen_record(*creation));
   if (!admitted) last_answers.no(creation->context.project_id, image_id);
   if (!admitted && admitted.error().code == Errc::not_found)
     co_return fail(Errc::invalid_argument, "Invalid image identifier or unable to access requested image.");

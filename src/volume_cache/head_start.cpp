@@ -16,6 +16,24 @@
 
 namespace imagecache::volume_cache {
 
+namespace {
+
+/// Any change of a record moves updated_at; bytes that changed within its second have another checksum.
+bool agree(const ImageSeen& seen, const origin::ImageInfo& image) {
+  return !seen.checksum.empty() && seen.updated_at == image.updated_at && seen.checksum == image.checksum &&
+         seen.size_bytes == image.size_bytes;
+}
+
+}  // namespace
+
+std::optional<origin::ImageInfo> VolumeCache::Impl::seen_record(const Creation& creation) const {
+  const CreateRequest& request = creation.request;
+  if (!request.image_seen) return std::nullopt;
+  auto last = last_answers.find(creation.context.project_id, request.image_id);
+  if (last && !agree(*request.image_seen, *last)) return std::nullopt;
+  return last;
+}
+
 Task<std::optional<VolumeCache::Impl::HeadStart>> VolumeCache::Impl::head_start(CreationPtr creation) {
   const CreateRequest& request = creation->request;
   Backend* const to = backend(request.backend);
@@ -24,6 +42,7 @@ Task<std::optional<VolumeCache::Impl::HeadStart>> VolumeCache::Impl::head_start(
   if (can.clone != CloneSupport::copy_on_write || can.clones_per_source != 0) co_return std::nullopt;
   std::optional<origin::ImageInfo> image = last_answers.find(creation->context.project_id, request.image_id);
   if (!image || !check_image(*image, request.size_gb)) co_return std::nullopt;
+  if (request.image_seen && !agree(*request.image_seen, *image)) co_return std::nullopt;
   if (options.verify_signatures && !check_unsigned(*image)) co_return std::nullopt;
   BasePtr image_volume = index.use(place_of(request.backend, request.pool), key_of(*image));
   if (!image_volume) co_return std::nullopt;

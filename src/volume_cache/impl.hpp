@@ -189,6 +189,8 @@ struct VolumeCache::Impl {
     BasePtr image_volume;  ///< with one use of it taken
     std::chrono::milliseconds took{0};
   };
+  /// The origin's last answer to this project, where it is what the caller has just read. Else it is to be asked again.
+  std::optional<origin::ImageInfo> seen_record(const Creation& creation) const;
   /// Nothing is left of one that fails.
   Task<std::optional<HeadStart>> head_start(CreationPtr creation);
   Task<void> keep(const CreationPtr& creation, HeadStart& ahead);

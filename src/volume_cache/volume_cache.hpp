@@ -88,6 +88,13 @@ struct Options {
   unsigned warm_max = 50;         ///< images that are kept warm, the newest of each mark
 };
 
+/// What whoever asks has himself just read of an image at the origin.
+struct ImageSeen {
+  std::string updated_at;
+  std::string checksum;
+  std::uint64_t size_bytes = 0;
+};
+
 struct CreateRequest {
   std::string volume_id;    ///< uuid, chosen by the door or by Cinder
   std::string name;         ///< what the backend stores it by; empty: from volume_name_template
@@ -102,6 +109,8 @@ struct CreateRequest {
   std::map<std::string, std::string> metadata;
   bool counts_quota = true;  ///< false for the hook: Cinder has counted it
   bool encrypted = false;    ///< the volume is to be encrypted, as the hook says: Errc::unsupported
+  /// Where it agrees with the origin's last answer to this project the origin is asked for the caller's right alone.
+  std::optional<ImageSeen> image_seen = std::nullopt;
 };
 
 /// An image to be made of a volume.

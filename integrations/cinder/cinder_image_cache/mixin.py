@@ -15,6 +15,7 @@ Always true:
    late, or is late in being served, deletes no volume that lives.
 """
 
+import datetime
 import threading
 import time
 import typing
@@ -50,6 +51,24 @@ HIT_RECONCILE_SECONDS = 10
 
 Update = dict[str, typing.Any]
 Cloned = tuple[typing.Optional[Update], bool]
+
+
+def _seen(image_meta: dict[str, typing.Any]) -> dict[str, typing.Any]:
+    """What Cinder has just read of the image, as Glance writes it.
+
+    Where it is what the service knows already, Glance is not asked for it a
+    second time.
+    """
+    updated_at = image_meta.get('updated_at')
+    checksum, size = image_meta.get('checksum'), image_meta.get('size')
+    if not isinstance(updated_at, datetime.datetime) or not (
+            checksum and size):
+        return {}
+    if updated_at.tzinfo is not None:
+        updated_at = updated_at.astimezone(datetime.timezone.utc)
+    return {'image_updated_at': updated_at.strftime('%Y-%m-%dT%H:%M:%SZ'),
+            'image_checksum': checksum,
+            'image_size': size}
 
 
 class NotNow(Exception):
@@ -251,6 +270,7 @@ class ImageCacheMixin(_StockDriver):
             body['pool'] = pool
         if volume.volume_type is not None:
             body['volume_type'] = volume.volume_type.name
+        body.update(_seen(image_meta))
         if volume.display_name:
             body['display_name'] = volume.display_name[:255]
         assert self._image_cache is not None

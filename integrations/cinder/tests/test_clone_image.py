@@ -2,6 +2,7 @@
 
 from tests import cinder_world as world  # first: it may patch
 
+import datetime
 import threading
 import types
 import unittest
@@ -237,6 +238,26 @@ class CloneImage(HookCase):
         volume.save()
         self.assertEqual(volume.name, objects.Volume.get_by_id(
             world.admin(), volume.id).name)
+
+    def test_what_cinder_has_read_of_the_image_goes_along(self):
+        read_at = datetime.datetime(
+            2026, 5, 4, 13, 22, 33,
+            tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+        self.clone(meta=world.image_meta(
+            updated_at=read_at, checksum='c' * 32, size=458752))
+        body = self.hook.requests[-1].body
+        self.assertEqual(('2026-05-04T11:22:33Z', 'c' * 32, 458752),
+                         (body['image_updated_at'], body['image_checksum'],
+                          body['image_size']))
+
+    def test_what_does_not_tell_an_image_from_another_stays_behind(self):
+        for meta in ({'checksum': None}, {'checksum': 'c' * 32, 'size': None},
+                     {'checksum': 'c' * 32, 'updated_at': '2026-05-04'},
+                     {'checksum': 'c' * 32, 'updated_at': None}):
+            self.clone(meta=world.image_meta(**meta))
+            body = self.hook.requests[-1].body
+            self.assertEqual([], [key for key in body if key.startswith(
+                'image_') and key != 'image_id'])
 
     def test_an_image_at_fault_is_the_users_to_know(self):
         self.hook.script['PUT'] = lambda request: failed(

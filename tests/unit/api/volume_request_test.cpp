@@ -133,6 +133,32 @@ TEST(HookBody, TakesAWholeRequestAndIgnoresWhatItDoesNotKnow) {
   EXPECT_EQ(request->deadline, std::chrono::milliseconds(5000));
 }
 
+TEST(HookBody, WhatTheCallerHasReadOfTheImageCountsWhereItIsWhole) {
+  const auto seen = [](const std::string& members) {
+    return parse_hook_request(R"({"backend": "b", "name": "v", "size_gb": 1, "image_id": ")" + std::string(image) +
+                              R"(", )" + members + "}");
+  };
+  const auto whole =
+      seen(R"("image_updated_at": "2026-05-04T11:22:33Z", "image_checksum": "0f1e", "image_size": 5000000000)");
+  ASSERT_TRUE(whole && whole->image_seen);
+  EXPECT_EQ(whole->image_seen->updated_at, "2026-05-04T11:22:33Z");
+  EXPECT_EQ(whole->image_seen->checksum, "0f1e");
+  EXPECT_EQ(whole->image_seen->size_bytes, 5'000'000'000U);
+  for (const char* part : {R"("image_updated_at": "2026-05-04T11:22:33Z", "image_checksum": "0f1e")",
+                           R"("image_updated_at": "", "image_checksum": "0f1e", "image_size": 5)",
+                           R"("image_updated_at": "2026-05-04T11:22:33Z", "image_checksum": null, "image_size": 5)"}) {
+    const auto request = seen(part);
+    ASSERT_TRUE(request) << part;
+    EXPECT_FALSE(request->image_seen) << part;
+  }
+  for (const char* size : {"-1", "\"5\"", "1.5"}) {
+    const auto request = seen(
+        R"("image_updated_at": "2026-05-04T11:22:33Z", "image_checksum": "0f1e", "image_size": )" + std::string(size));
+    ASSERT_FALSE(request) << size;
+    EXPECT_NE(request.error().message.find("image_size"), std::string::npos);
+  }
+}
+
 TEST(HookBody, ADeadlineBeyondAllClocksIsRefused) {
   for (const char* given : {"2147483648", "9223372036854775807", "18446744073709551615"}) {
     const auto request = parse_hook_request(

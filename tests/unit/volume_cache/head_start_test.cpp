@@ -31,6 +31,16 @@ class HeadStart : public Rig {
     ASSERT_TRUE(ask(hook_wish(image_.id)).get());
     expect_only_the_first();
   }
+  /// warm_up(), and the origin has told all that tells the image from another.
+  void warm_up_with_checksum() {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    image_.checksum = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+    origin_.put(image_, content('a'));
+    ASSERT_TRUE(ask(hook_wish(image_.id)).get());
+  }
+  ImageSeen seen() const {
+    return {.updated_at = image_.updated_at, .checksum = image_.checksum, .size_bytes = image_.size_bytes.value()};
+  }
   /// Its clone is there, and the origin has not answered.
   void begin_held(const CreateRequest& request) {
     origin_.hold(MemoryOrigin::answers);
@@ -78,6 +88,52 @@ TEST_F(HeadStart, IsAHitOnceTheOriginHasSaidYes) {
   EXPECT_EQ(volumes_->living_clones(image_volumes()[0].volume_id), 2U);
   run(volumes_->flush());
   EXPECT_EQ(image_volumes()[0].clones, 2U);
+}
+
+TEST_F(HeadStart, OfARecordThatTheCallerHasJustReadTheOriginIsAskedForTheRightAlone) {
+  ASSERT_NO_FATAL_FAILURE(warm_up_with_checksum());
+  const auto describes = counters_.origin_describes.load();
+  const auto authorizations = counters_.authorizations_asked.load();
+  auto request = hook_wish(image_.id);
+  request.image_seen = seen();
+  origin_.hold(MemoryOrigin::answers);
+  pending_ = ask(request);
+  ASSERT_TRUE(eventually([&] { return on_backend().contains("volume-" + request.volume_id); }));
+  const auto created = answered();
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(created->outcome, Outcome::hit);
+  EXPECT_EQ(row(request.volume_id)->image_metadata.at("image_id"), image_.id);
+  EXPECT_EQ(counters_.origin_describes, describes);
+  EXPECT_EQ(counters_.authorizations_asked, authorizations + 1);
+
+  // The right is his who asks, whatever he has read.
+  origin_.deny_download("member");
+  request.volume_id = hook_wish(image_.id).volume_id;
+  const auto refused = ask(request).get();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::forbidden);
+  EXPECT_FALSE(row(request.volume_id));
+}
+
+TEST_F(HeadStart, OfAnotherRecordThanTheLastThereIsNoneAndTheOriginIsAskedForBoth) {
+  ASSERT_NO_FATAL_FAILURE(warm_up_with_checksum());
+  std::vector<ImageSeen> others(4, seen());
+  others[0].updated_at = "2031-01-01T00:00:00Z";
+  others[1].checksum = "00000000000000000000000000000000";
+  others[2].checksum.clear();
+  others[3].size_bytes += 1;
+  for (const ImageSeen& seen : others) {
+    const auto describes = counters_.origin_describes.load();
+    auto request = hook_wish(image_.id);
+    request.image_seen = seen;
+    origin_.hold(MemoryOrigin::answers);
+    pending_ = ask(request);
+    ASSERT_TRUE(eventually([&] { return counters_.origin_describes == describes + 1; }));
+    EXPECT_FALSE(on_backend().contains("volume-" + request.volume_id));
+    const auto created = answered();
+    ASSERT_TRUE(created) << created.error().message;
+    EXPECT_EQ(created->outcome, Outcome::hit) << "it is what the origin says, not the caller, that decides";
+  }
 }
 
 TEST_F(HeadStart, HasNeverBeenWhereTheOriginSaysNo) {
