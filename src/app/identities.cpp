@@ -114,6 +114,7 @@ std::function<Result<base::RequestContext>()> service_context(const config::Conf
   return [token]() -> Result<base::RequestContext> {
     base::RequestContext context = base::internal_context();
     IMAGECACHE_TRY(context.auth_token, token->get());
+    context.project_id = token->project_id();
     return context;
   };
 }

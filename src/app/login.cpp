@@ -12,7 +12,7 @@ constexpr const char* what_to_give =
     "give --os-token, or OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and OS_PROJECT_NAME in "
     "the environment, or [service_user] in the configuration";
 
-Result<std::string> of_a_user(const cli::KeystoneLogin& login) {
+Result<cli::LoggedIn> of_a_user(const cli::KeystoneLogin& login) {
   identity::KeystoneCredentials credentials;
   credentials.auth_url = login.auth_url;
   credentials.username = login.username;
@@ -42,12 +42,14 @@ Result<std::string> of_a_user(const cli::KeystoneLogin& login) {
     return fail(complete.error().code,
                 "the environment's OS_* variables name nobody who could ask for a token: " + complete.error().message);
   }
-  auto token = identity::ServiceToken(std::move(credentials)).get();
+  identity::ServiceToken account(std::move(credentials));
+  auto token = account.get();
   if (!token && token.error().code == Errc::unauthenticated) {
     return fail(Errc::unauthenticated,
                 "Keystone at " + login.auth_url + " gives no token for the OS_* variables' user, password and project");
   }
-  return token;
+  if (!token) return std::unexpected(std::move(token).error());
+  return cli::LoggedIn{.token = std::move(*token), .project_id = account.project_id()};
 }
 
 Result<bool> checks_tokens(const config::Config& config) {
@@ -58,11 +60,11 @@ Result<bool> checks_tokens(const config::Config& config) {
 
 }  // namespace
 
-Result<std::string> log_in(const config::Config* config, const std::optional<cli::KeystoneLogin>& login) {
+Result<cli::LoggedIn> log_in(const config::Config* config, const std::optional<cli::KeystoneLogin>& login) {
   if (login) return of_a_user(*login);
-  if (config == nullptr) return std::string();
+  if (config == nullptr) return cli::LoggedIn();
   IMAGECACHE_TRY(const bool needed, checks_tokens(*config));
-  if (!needed) return std::string();
+  if (!needed) return cli::LoggedIn();
   const auto account = service_context(*config);
   if (!account) return fail(Errc::unauthenticated, std::string("the daemon checks tokens: ") + what_to_give);
   auto context = account();
@@ -70,7 +72,7 @@ Result<std::string> log_in(const config::Config* config, const std::optional<cli
     return fail(context.error().code,
                 "no token for the service's own account: " + context.error().message + "; " + what_to_give);
   }
-  return std::move(context->auth_token);
+  return cli::LoggedIn{.token = std::move(context->auth_token), .project_id = std::move(context->project_id)};
 }
 
 }  // namespace imagecache::app

@@ -6,6 +6,6 @@
 namespace imagecache::app {
 
 /// A cli::LoginFunction.
-Result<std::string> log_in(const config::Config* config, const std::optional<cli::KeystoneLogin>& login);
+Result<cli::LoggedIn> log_in(const config::Config* config, const std::optional<cli::KeystoneLogin>& login);
 
 }  // namespace imagecache::app

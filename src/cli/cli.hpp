@@ -36,10 +36,13 @@ struct KeystoneLogin {
   bool insecure = false;
   std::string ca_file, cert_file, key_file;
 };
-/// A token for `login`, or without one a token of the service's own account in the configuration; "" where the
-/// configuration asks for no tokens. Blocks.
+struct LoggedIn {
+  std::string token;         ///< empty where the configuration asks for no tokens
+  std::string project_id{};  ///< that the token is of; may be empty
+};
+/// A token for `login`, or without one a token of the service's own account in the configuration. Blocks.
 using LoginFunction =
-    std::function<Result<std::string>(const config::Config* config, const std::optional<KeystoneLogin>& login)>;
+    std::function<Result<LoggedIn>(const config::Config* config, const std::optional<KeystoneLogin>& login)>;
 
 /// What this room has others do.
 struct Program {

@@ -96,9 +96,11 @@ Result<const config::Config*> Session::config() {
   return &*config_;
 }
 
-std::string Session::project() const {
+std::string Session::project() {
   auto project = setting(options_.project_id, "OS_PROJECT_ID");
-  return project.empty() ? "admin" : project;
+  if (!project.empty()) return project;
+  static_cast<void>(token());  // a failure is told by who needs the token
+  return project_of_token_.empty() ? "admin" : project_of_token_;
 }
 
 Tls Session::tls() const {
@@ -143,10 +145,15 @@ Result<std::string> Session::token() {
       IMAGECACHE_TRY(loaded, config());
     }
     if (who || loaded != nullptr) {
-      IMAGECACHE_TRY(token_, functions_.login(loaded, who));
+      IMAGECACHE_TRY(LoggedIn given, functions_.login(loaded, who));
+      token_ = std::move(given.token);
+      project_of_token_ = std::move(given.project_id);
     }
   }
-  if (token_.empty()) token_ = "admin:" + project();
+  if (token_.empty()) {
+    const auto project = setting(options_.project_id, "OS_PROJECT_ID");
+    token_ = "admin:" + (project.empty() ? "admin" : project);
+  }
   return token_;
 }
 

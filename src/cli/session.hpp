@@ -67,10 +67,10 @@ class Session {
   bool has_url() const { return !options_.url.empty(); }
   const OfflineFunction& offline() const { return functions_.offline; }
 
-  /// The caller's project: --os-project-id, OS_PROJECT_ID, or "admin".
-  std::string project() const;
+  /// The caller's project: --os-project-id, OS_PROJECT_ID, the project of the token that we asked for, or "admin".
+  std::string project();
   /// "/v3/{project}" + rest.
-  std::string volume_path(const std::string& rest) const { return "/v3/" + encode(project()) + rest; }
+  std::string volume_path(const std::string& rest) { return "/v3/" + encode(project()) + rest; }
 
   /// Looks again and again until `look` is done (true) or fails. Errc::timeout after `timeout`.
   Result<void> wait(std::chrono::seconds timeout, const std::function<Result<bool>()>& look);
@@ -90,6 +90,7 @@ class Session {
   Progress progress_;
   std::optional<config::Config> config_;
   std::string token_;
+  std::string project_of_token_;
 };
 
 /// The array in `answer`: itself, its member `name`, or its only member.

@@ -49,6 +49,8 @@ class ServiceToken {
   /// Errc::unavailable if Keystone cannot be asked, unauthenticated if it does not know us; the latter is believed for
   /// some seconds, so that a wrong password does not lock the account.
   Result<std::string> get();
+  /// Of the token that is there; empty before the first get() and of a system's.
+  std::string project_id() const;
   /// After somebody refused it: the next get() asks for another, unless this one is only some seconds old.
   void refused(const std::string& token);
 

@@ -87,6 +87,7 @@ struct ServiceToken::Impl {
 
   struct Token {
     std::string text;
+    std::string project_id;
     base::WallTime got_at;  // a clock that steps back behind it makes it old: who knows by how much it stepped
     base::WallTime renew_at;
     base::WallTime expires_at;
@@ -109,8 +110,11 @@ struct ServiceToken::Impl {
     const auto life = parsed.expires_at - parsed.issued_at.value_or(now);
     if (life <= 0s) return fail(Errc::unavailable, "Keystone gives the service a token that has expired already");
     const auto margin = std::min(std::max<std::chrono::microseconds>(life / 4, least_margin), life / 2);
-    return Token{
-        .text = answer.subject_token, .got_at = now, .renew_at = now + life - margin, .expires_at = now + life};
+    return Token{.text = answer.subject_token,
+                 .project_id = parsed.who.project_id,
+                 .got_at = now,
+                 .renew_at = now + life - margin,
+                 .expires_at = now + life};
   }
 
   const base::SystemClock system_clock{};
@@ -168,6 +172,11 @@ Result<std::string> ServiceToken::get() {
   if (my.failure) return std::unexpected(*my.failure);
   if (!my.token) return fail(Errc::unavailable, "the service's own token was refused as soon as it was there");
   return my.token->text;
+}
+
+std::string ServiceToken::project_id() const {
+  const std::scoped_lock lock(impl_->mutex);
+  return impl_->token ? impl_->token->project_id : std::string();
 }
 
 void ServiceToken::refused(const std::string& token) {

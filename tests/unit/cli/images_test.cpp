@@ -268,9 +268,9 @@ TEST_F(Images, ProgressIsShownOnATerminalAlone) {
 
 TEST_F(Images, ATokenIsGotFromKeystoneWhereNoneIsGiven) {
   std::vector<std::optional<KeystoneLogin>> logins;
-  login_ = [&](const config::Config*, const std::optional<KeystoneLogin>& login) -> Result<std::string> {
+  login_ = [&](const config::Config*, const std::optional<KeystoneLogin>& login) -> Result<LoggedIn> {
     logins.push_back(login);
-    return login ? "from-keystone" : "of-the-service";
+    return LoggedIn{.token = login ? "from-keystone" : "of-the-service"};
   };
   FakeDaemon daemon([](const SeenRequest&) { return Answer{204, ""}; });
   const auto config = at(daemon.address());
@@ -292,8 +292,22 @@ TEST_F(Images, ATokenIsGotFromKeystoneWhereNoneIsGiven) {
   EXPECT_EQ(logins.size(), 2U);
 }
 
+TEST_F(Images, TheProjectIsTheOneThatTheTokenIsOf) {
+  login_ = [&](const config::Config*, const std::optional<KeystoneLogin>&) -> Result<LoggedIn> {
+    return LoggedIn{.token = "from-keystone", .project_id = "of-the-token"};
+  };
+  environment_ = {{"OS_AUTH_URL", "http://k"}, {"OS_PROJECT_NAME", "demo"}};
+  FakeDaemon daemon([](const SeenRequest&) { return Answer{200, R"({"volumes": []})"}; });
+  const auto list = [&] { return run({"volumes", "list", "--url", "http://" + daemon.address()}); };
+  EXPECT_EQ(list(), 0) << err();
+  EXPECT_THAT(daemon.lines().back(), HasSubstr("/v3/of-the-token/volumes"));
+  environment_["OS_PROJECT_ID"] = "said";
+  EXPECT_EQ(list(), 0) << err();
+  EXPECT_THAT(daemon.lines().back(), HasSubstr("/v3/said/volumes"));
+}
+
 TEST_F(Images, WhereKeystoneRefusesTheCommandFailsWithItsReason) {
-  login_ = [](const config::Config*, const std::optional<KeystoneLogin>&) -> Result<std::string> {
+  login_ = [](const config::Config*, const std::optional<KeystoneLogin>&) -> Result<LoggedIn> {
     return fail(Errc::unauthenticated, "http://k: the password is not accepted");
   };
   FakeDaemon daemon([](const SeenRequest&) { return Answer{204, ""}; });

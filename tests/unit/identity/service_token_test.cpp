@@ -131,6 +131,12 @@ TEST_F(OwnToken, AnAnswerWithoutATokenIsNotBelieved) {
   }
 }
 
+TEST_F(OwnToken, NamesTheProjectThatKeystoneGaveItFor) {
+  EXPECT_EQ(token_.project_id(), "");
+  ASSERT_TRUE(token_.get());
+  EXPECT_FALSE(token_.project_id().empty());
+}
+
 TEST_F(OwnToken, APasswordIsSentAsKeystoneauthSendsIt) {
   ASSERT_TRUE(token_.get());
   EXPECT_EQ(keystone_.last_question(), json::parse(R"({"auth": {
