@@ -1,7 +1,9 @@
 """A whole OpenStack (tests/e2e/cloud.py): POST /volumes until `available`, stock drivers beside ours, and an empty volume as the floor."""
 
 import contextlib
+import json
 import os
+import subprocess
 import sys
 import time
 
@@ -82,6 +84,36 @@ class Cloud(cloud.Cloud):
         self.wait(asked, poll_s=0.01)
         return AT_ONCE / (time.monotonic() - began)
 
+    def warm_up(self, image_id, ways):
+        """Image-volumes that are as they stay: each process has been asked, and our rbd driver, which has now seen two volumes
+        of a size, has a snapshot of that size to make clones of."""
+        for _ in range(2):
+            for backend in ways.values():
+                self.until_available(image_id, backend)
+        if "rbd" not in ways.values():
+            return
+        ends = time.monotonic() + 60
+        while True:
+            volume_id = self.asked(image_id, "rbd", size_gb=SIZE_GB)
+            self.wait([volume_id], poll_s=0.1)
+            if self.backends["rbd"].parent_of(volume_id)[2] != "base":
+                return
+            if time.monotonic() > ends:
+                raise RuntimeError("no snapshot of the size that is asked for was made")
+            time.sleep(2)
+
+    def settle(self):
+        """What was deleted is gone and what was written is on the disk: the next round pays for nothing of the last."""
+        os.sync()
+        ends = time.monotonic() + 120
+        while time.monotonic() < ends:
+            told = subprocess.run(["ceph", "-c", self.ceph.conf, "status", "-f", "json"], check=True, capture_output=True)
+            states = {each["state_name"] for each in json.loads(told.stdout)["pgmap"]["pgs_by_state"]}
+            if states == {"active+clean"}:
+                return
+            time.sleep(0.5)
+        raise RuntimeError(f"Ceph does not come to rest: {states}")
+
     def delete_all(self):
         """All volumes of users. With the stock RBDDriver none of them is a clone of another, or they could not go together."""
         keep = self.keystone.ids["projects"]["cinder-internal"]
@@ -116,8 +148,8 @@ def openstack(rig, quick):
                     cold[way, name].append(stack.until_available(image_id, backend))
 
         image_id, backends = images["raw"], {**ways, "floor": "stock-" + kind}
-        for way in ways:   # the image-volumes are there, and each process has been asked once
-            stack.until_available(image_id, ways[way])
+        stack.warm_up(image_id, ways)
+        stack.settle()
         warm, inside, rates = {way: [] for way in backends}, [], {way: [] for way in backends}
         for place in range(warm_rounds):
             for way in _turned(list(backends), place):
@@ -132,6 +164,7 @@ def openstack(rig, quick):
         stack.delete_all()
         for place in range(herds):
             for way in _turned(list(backends), place):
+                stack.settle()
                 rates[way].append(stack.many(None if way == "floor" else image_id, backends[way]))
                 stack.delete_all()
         stack.forget(image_id)
