@@ -1,10 +1,11 @@
 """The volume cache on Ceph beside the bare librbd calls and the `rbd` command."""
 
 import json
+import shutil
 import subprocess
 import time
 
-from cases_volumes import SIZE_GB, create
+from cases_volumes import SIZE_GB, cinders_code, create
 from measure import Row, median, run_json
 from rig import ROOT, Image, request
 
@@ -35,8 +36,35 @@ def by_command(conf, source, count):
     return times
 
 
+def cold(rig, conf, quick):
+    """Rows of a create with empty caches, and the seconds."""
+    glance = rig.glance(cache=False)
+    image_id = rig.upload(glance, rig.images / "debian.qcow2", "qcow2")
+    home = rig.folder("cold")
+    times = {"ours": [], "cinder": []}
+
+    def ours():
+        daemon = rig.daemon(glance.url, home=home / "daemon", backend=("volume_driver = rbd", f"rbd_pool = {POOL}", f"rbd_ceph_conf = {conf}"))
+        times["ours"].append(create(rig, daemon, image_id, 1, 1)["wall_s"])
+        for each in json.loads(request("GET", f"http://{daemon.status_address}/v1/image-volumes"))["image_volumes"]:
+            request("DELETE", f"http://{daemon.status_address}/v1/image-volumes/{each['id']}")
+        rig.stop(daemon)
+        shutil.rmtree(home / "daemon")
+
+    def cinder():
+        times["cinder"].append(cinders_code(rig, glance.url, image_id, home, "rbd", conf, POOL, "by-cinder"))
+        rbd_command(conf, "rm", "--no-progress", f"{POOL}/by-cinder")
+    for round_number in range(2 if quick else 5):
+        for step in [ours, cinder] if round_number % 2 == 0 else [cinder, ours]:
+            step()
+    return [Row("rbd", "cold create, hook API", "s", median(times["ours"]), "Cinder's import", median(times["cinder"]), at_most=0.35,
+                note="compressed qcow2 in a real glance-api. Ours: download, SHA-512, inspect, convert, image-volume, clone. \"Cinder's import\": "
+                     "the code of python3-cinder, fetch_to_raw into a file, `rbd import`, `rbd resize`; no image-volume (bench/cinder_cold.py)")], times
+
+
 def rbd(rig, quick):
     conf = ceph(rig)
+    cold_rows, cold_s = cold(rig, conf, quick)
     image = Image(rig.images / "debian.qcow2", "qcow2")
     daemon = rig.daemon(rig.origin([image]).url, backend=("volume_driver = rbd", f"rbd_pool = {POOL}", f"rbd_ceph_conf = {conf}"))
     create(rig, daemon, image.id, 3, 1)
@@ -65,4 +93,5 @@ def rbd(rig, quick):
                  "clones and grows, ours finds the size prepared (backends/rbd/README.md)"),
         Row("rbd", "create, hook API, median", "ms", ours, "rbd clone + resize", median(found["command"]), at_most=0.30),
         Row("rbd", "16 in flight", "/s", median(flights["ours"]), "bare, 16 threads", median(flights["bare"]), at_least=0.90),
-    ], {**found, "in_flight_per_s": flights}
+        *cold_rows,
+    ], {**found, "in_flight_per_s": flights, "cold_s": cold_s}

@@ -77,8 +77,10 @@ class Filled {
         "'{}', '{\"image_id\":\"image\",\"os_distro\":\"debian\"}', 'req', ?2, 0, '', '')");
     SQLite::Statement image_volume(
         database,
-        "INSERT INTO image_volumes VALUES (?1, 'fast', 'key-' || ?1, 'image', '', 'project', "
-        "'ready', 20, 1000000, 0, 0, ?2, ?2, 0, -1)");
+        "INSERT INTO image_volumes (volume_id, backend, pool, content_key, image_id, image_updated_at, "
+        "requesting_project, "
+        "state, size_gb, virtual_size_bytes, clones, pinned, created_at, last_used, build_ms, used_bytes) "
+        "VALUES (?1, 'fast', '', 'key-' || ?1, 'image', '', 'project', 'ready', 20, 1000000, 0, 0, ?2, ?2, 0, -1)");
     for (std::uint64_t n = 0; n < rows_; ++n) {
       for (auto* statement : {&volume, &image_volume}) {
         statement->bind(1, id(n));

@@ -24,7 +24,7 @@ openstack="ceph-mon ceph-mgr ceph-osd ceph-common keystone uwsgi-core uwsgi-plug
 guest="qemu-system-x86 lvm2 thin-provisioning-tools busybox-static kmod cpio"
 test="$build $image $openstack $guest btrfs-progs sqlite3 openssl mypy tempest python3-tempest cinder-tempest-plugin
   python3-stestr python3-subunit python3-testtools python3-ddt"
-bench="$build $image glance-api nginx varnish openssl"
+bench="$build $image glance-api nginx varnish openssl python3-cinder"
 
 wanted=""
 for part in "${@:-build}"; do
