@@ -47,6 +47,66 @@ TEST_F(Copies, ACopyHoldsItsSourcesBytesAndOutlivesIt) {
   EXPECT_EQ(driver().calls(Op::clone), 1U);
 }
 
+TEST_F(Copies, WhatLiesBehindAHoleIsCopiedToItsPlaceAndTheHoleIsNot) {
+  start();
+  const std::string disk = content('a') + std::string(65536, '\0') + content('z');
+  const auto copied = create(copy_of(made(disk)));
+  ASSERT_TRUE(copied) << copied.error().message;
+  EXPECT_EQ(first_bytes(copied->volume.id, disk.size()), disk);
+  EXPECT_EQ(memory_.at("fast")->used_bytes({"volume-" + copied->volume.id}).value(), 2U * 65536);
+}
+
+TEST_F(Copies, WhatIsAttachedIsCopiedAndByForceUploaded) {
+  start();
+  const auto source = made(content('s'));
+  ASSERT_TRUE(catalog_->update_volume(source, {.status = "in-use", .attach = catalog::Attachment{.id = "a"}}));
+  EXPECT_TRUE(create(copy_of(source)));
+  EXPECT_EQ(run(volumes_->start_upload(upload(source), user())).error().code, Errc::conflict);
+  auto by_force = upload(source);
+  by_force.force = true;
+  ASSERT_TRUE(run(volumes_->start_upload(by_force, user())));
+  EXPECT_TRUE(eventually([&] { return status(source) == "in-use"; }));
+}
+
+TEST_F(Copies, ASourceThatHasFailedMeanwhileIsNotCopied) {
+  start();
+  const auto source = made(content('s'));
+  driver().hold(Op::copy);
+  auto first = begin_create(copy_of(source));
+  ASSERT_TRUE(driver().wait_until_held(Op::copy));
+  const auto waits = copy_of(source);
+  auto second = begin_create(waits);
+  ASSERT_TRUE(eventually([&] { return row(waits.volume_id).has_value(); }));
+  ASSERT_TRUE(catalog_->update_volume(source, {.status = "error"}));
+  driver().release(Op::copy);
+  EXPECT_TRUE(first.get());
+  const auto refused = second.get();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message, "Source volume " + source + " is error by now.");
+}
+
+TEST_F(Copies, NoMoreAreAtWorkThanMayBe) {
+  options_.max_creates = 2;
+  options_.max_volume_copies = 1;
+  start();
+  const std::array sources{made(content('a')), made(content('b')), made(content('c'))};
+  driver().hold(Op::copy);
+  std::vector<std::future<Result<Created>>> copies;
+  for (const auto& source : sources) {
+    const auto request = copy_of(source);
+    copies.push_back(begin_create(request));
+    ASSERT_TRUE(eventually([&] { return row(request.volume_id).has_value(); }));
+    ASSERT_TRUE(eventually([&] { return create(wish("", 1)).has_value(); })) << "it waits, or is the one at work";
+  }
+  EXPECT_TRUE(eventually([&] {
+    const auto refused = create(copy_of(sources[0]));
+    return !refused && refused.error().message.contains("2 copies of volumes wait");
+  }));
+  EXPECT_EQ(driver().calls(Op::read), 1U);
+  driver().release(Op::copy);
+  for (auto& one : copies) EXPECT_TRUE(one.get());
+}
+
 TEST_F(Copies, ASourceIsNotDeletedWhileItIsRead) {
   start();
   const auto source = made(content('s'));
@@ -301,6 +361,16 @@ TEST_F(Copies, AnUploadWhoseAnswerIsLostIsASuccessIfItsImageIsActive) {
   EXPECT_TRUE(messages().empty());
 }
 
+TEST_F(Copies, AnUploadThatWasRefusedIsNoSuccessWhateverTheImageSays) {
+  start();
+  const auto source = made(content('u'));
+  origin_.lose_answers({Errc::conflict, "it has its bytes already"});
+  const auto image = run(volumes_->start_upload(upload(source), user()));
+  ASSERT_TRUE(image);
+  ASSERT_TRUE(eventually([&] { return !messages().empty(); }));
+  EXPECT_FALSE(origin_.has(image->id));
+}
+
 TEST_F(Copies, AnImageIsProtectedWhenItIsWhole) {
   start();
   const auto source = made(content('u'));
@@ -318,12 +388,21 @@ TEST_F(Copies, ImageMetadataDoesNotDecideWhatTheNewImageIs) {
   start();
   const auto source = made(content('u'));
   std::map<std::string, std::string> metadata{{"hw_disk_bus", "scsi"}};
-  for (const char* key : {"id", "visibility", "protected", "status", "owner", "tags", "os_hidden", "os_hash_value"})
+  for (const char* key : {"id", "visibility", "protected", "status", "owner", "tags", "os_hidden", "os_hash_value",
+                          "os_glance_importing_to_stores", "img_signature_hash_method"})
     metadata[key] = "mine";
+  metadata["min_disk"] = "3";
+  metadata["min_ram"] = "512";
   ASSERT_TRUE(catalog_->update_volume(source, {.image_metadata = metadata}));
-  const auto image = run(volumes_->start_upload(upload(source), user()));
+  auto request = upload(source);
+  request.visibility = "shared";
+  const auto image = run(volumes_->start_upload(request, user()));
   ASSERT_TRUE(image) << image.error().message;
   EXPECT_EQ(image->properties, (std::map<std::string, std::string>{{"hw_disk_bus", "scsi"}}));
+  const auto said = origin_.new_image(image->id);
+  EXPECT_EQ(said.visibility, "shared");
+  EXPECT_EQ(said.min_disk_gb, 3U);
+  EXPECT_EQ(said.min_ram_mb, 512U);
   EXPECT_TRUE(eventually([&] { return status(source) == "available"; }));
 }
 
@@ -335,6 +414,9 @@ TEST_F(Copies, AnImageThatMayNotBeMadeLeavesTheVolumeAvailable) {
   auto converted = upload(source);
   converted.disk_format = "qcow2";
   EXPECT_EQ(run(volumes_->start_upload(converted, user())).error().code, Errc::unsupported);
+  auto wrapped = upload(source);
+  wrapped.container_format = "ovf";
+  EXPECT_EQ(run(volumes_->start_upload(wrapped, user())).error().code, Errc::unsupported);
   EXPECT_EQ(status(source), "available");
 }
 

@@ -108,6 +108,11 @@ class MemoryOrigin final : public origin::Origin {
     const std::lock_guard lock(mutex_);
     is_away_ = true;
   }
+  /// Nobody is told anything of any image.
+  void be_dumb(bool is_dumb) {
+    const std::lock_guard lock(mutex_);
+    is_dumb_ = is_dumb;
+  }
   unsigned streams() const {
     const std::lock_guard lock(mutex_);
     return streams_;
@@ -121,6 +126,7 @@ class MemoryOrigin final : public origin::Origin {
   Result<origin::ImageInfo> describe(const std::string& id, const base::RequestContext& context,
                                      std::stop_token) override {
     const std::lock_guard lock(mutex_);
+    if (is_dumb_) return fail(Errc::unavailable, "image " + id + ": the origin does not answer");
     const auto found = images_.find(id);
     if (found == images_.end() || (denied_ && context.auth_token == *denied_))
       return fail(Errc::not_found, "image " + id + ": not found");
@@ -154,10 +160,15 @@ class MemoryOrigin final : public origin::Origin {
     const std::lock_guard lock(mutex_);
     uploads_break_ = true;
   }
-  /// Uploads from now on are done, and their answer is lost.
-  void lose_answers() {
+  /// Uploads from now on are done, and their answer is lost, or is this one.
+  void lose_answers(Error instead = {Errc::timeout, "no answer came"}) {
     const std::lock_guard lock(mutex_);
-    answers_are_lost_ = true;
+    lost_answer_ = std::move(instead);
+  }
+  /// What was said of the image when it was created.
+  origin::NewImage new_image(const std::string& id) const {
+    const std::lock_guard lock(mutex_);
+    return new_images_.at(id);
   }
   /// What has been uploaded: the size, and its first bytes.
   std::pair<std::uint64_t, std::string> uploaded(const std::string& id) const {
@@ -181,6 +192,10 @@ class MemoryOrigin final : public origin::Origin {
     info.container_format = image.container_format;
     info.properties = image.properties;
     put(info, "");
+    {
+      const std::lock_guard lock(mutex_);
+      new_images_[info.id] = image;
+    }
     if (image.is_protected.value_or(false)) static_cast<void>(protect_image(info.id, {}));
     return info;
   }
@@ -208,7 +223,7 @@ class MemoryOrigin final : public origin::Origin {
     images_[id].first.status = "active";
     images_[id].first.size_bytes = got_bytes;
     images_[id].second = std::move(content);
-    if (answers_are_lost_) return fail(Errc::timeout, "no answer came");
+    if (lost_answer_) return std::unexpected(*lost_answer_);
     return {};
   }
   bool is_protected(const std::string& id) const {
@@ -243,7 +258,9 @@ class MemoryOrigin final : public origin::Origin {
   bool is_away_ = false;
   unsigned questions_ = 0;
   bool uploads_break_ = false;
-  bool answers_are_lost_ = false;
+  std::optional<Error> lost_answer_;
+  std::map<std::string, origin::NewImage> new_images_;
+  bool is_dumb_ = false;
   unsigned streams_ = 0;
 };
 

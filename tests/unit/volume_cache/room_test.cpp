@@ -155,6 +155,74 @@ TEST_F(Room, TheQuotaIsMadeRoomInWhereThatHelps) {
   EXPECT_EQ(catalog_->quota(internal_project)->at("volumes").in_use, 2U);
 }
 
+TEST_F(Room, WhatTheQuotaRefusesTakesNoPlace) {
+  backend_options_["fast"].image_volume_cache_max_count = 1;
+  start();
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"volumes", 0}}));
+  EXPECT_EQ(create_later(image('a'))->outcome, Outcome::uncached);
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"volumes", -1}}));
+  const auto b = image('b');
+  EXPECT_EQ(create_later(b)->outcome, Outcome::miss);
+  EXPECT_EQ(kept(), std::set{b});
+}
+
+TEST_F(Room, WhatIsLargerThanAnyVolumeMayBeEvictsNothing) {
+  start();
+  const auto a = image('a');
+  ASSERT_TRUE(create_later(a));
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"per_volume_gigabytes", 2}, {"gigabytes", 3}}));
+  const auto big = create_later(origin_.add(empty_qcow2(3 * base::gib), "qcow2").id, 3);
+  ASSERT_TRUE(big) << big.error().message;
+  EXPECT_EQ(big->outcome, Outcome::uncached);
+  EXPECT_EQ(kept(), std::set{a});
+}
+
+TEST_F(Room, TheTypesOwnQuotaIsMadeRoomInToo) {
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c');
+  ASSERT_TRUE(catalog_->create_volume_type({.id = base::new_uuid(), .name = "fast-pool"}));
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"volumes_fast-pool", 1}}));
+  ASSERT_TRUE(create_later(a));
+  EXPECT_EQ(create_later(b)->outcome, Outcome::miss);
+  EXPECT_EQ(kept(), std::set{b});
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"volumes_fast-pool", -1}, {"gigabytes_fast-pool", 1}}));
+  EXPECT_EQ(create_later(c)->outcome, Outcome::miss);
+  EXPECT_EQ(kept(), std::set{c});
+}
+
+TEST_F(Room, AnImageVolumesRowSaysWhereItIsAndWhoseRequestItWasMadeBy) {
+  options_.availability_zone = "zone-7";
+  start();
+  auto asks = user();
+  asks.request_id = "req-7";
+  ASSERT_TRUE(run(volumes_->create(wish(image('a')), asks, base::in(seconds(30)))));
+  const auto made = row(image_volumes().at(0).volume_id);
+  EXPECT_EQ(made->availability_zone, "zone-7");
+  EXPECT_EQ(made->request_id, "req-7");
+}
+
+TEST_F(Room, TwentyCreatesOnTwoBackendsAreOneDownloadAndOneConversionOnEach) {
+  backend_options_["slow"].image_volume_cache_enabled = true;
+  start();
+  const auto a = image('a');
+  origin_.hold(a);
+  std::vector<std::future<Result<Created>>> creates;
+  creates.reserve(20);
+  for (int i = 0; i < 20; ++i) creates.push_back(begin_create(wish(a, 1, i % 2 == 0 ? "fast" : "slow")));
+  ASSERT_TRUE(eventually([&] { return counters_.volume_misses + counters_.volume_collapsed == 20; }));
+  origin_.release(a);
+  for (auto& one : creates) {
+    const auto created = one.get();
+    ASSERT_TRUE(created) << created.error().message;
+    EXPECT_EQ(first_bytes(created->volume.id, 2, created->volume.backend), "aa");
+  }
+  EXPECT_EQ(origin_.streams(), 1U);
+  for (const char* name : {"fast", "slow"}) {
+    EXPECT_EQ(drivers_.at(name)->calls(Op::copy), 1U) << name;
+    EXPECT_EQ(drivers_.at(name)->calls(Op::clone), 10U) << name;
+  }
+}
+
 TEST_F(Room, ATenantsOwnQuotaIsAnErrorOfItsRequest) {
   quota_ = {{"volumes", 1}};
   start();

@@ -226,6 +226,73 @@ TEST_F(Unasked, WhereMoreImagesAreMissingThanAreThereTheOriginIsNotBelieved) {
   EXPECT_EQ(kept(), (std::set{b, c})) << "all at once";
 }
 
+TEST_F(Unasked, WhatIsMissingInARoundThatIsNotBelievedStaysThoughItWasMissedBefore) {
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c');
+  for (const auto& id : {a, b, c}) ASSERT_TRUE(create_later(id));
+  poll();
+  origin_.remove(a);
+  poll();
+  origin_.deny("");
+  poll();
+  EXPECT_EQ(kept(), (std::set{a, b, c}));
+}
+
+TEST_F(Unasked, AnOriginThatDoesNotAnswerSaysNothingOfItsImages) {
+  start();
+  const auto a = image('a'), b = image('b'), c = image('c');
+  for (const auto& id : {a, b, c}) ASSERT_TRUE(create_later(id));
+  poll();
+  origin_.be_dumb(true);
+  for (int i = 0; i < 3; ++i) poll();
+  for (const auto& id : {a, b, c}) review(id, true);
+  EXPECT_EQ(kept(), (std::set{a, b, c}));
+  origin_.be_dumb(false);
+  origin_.remove(a);
+  poll();
+  EXPECT_EQ(kept(), (std::set{a, b, c})) << "missed for the first time";
+}
+
+TEST_F(Unasked, OfAnImageThatGlanceShowsAsDeletedItGoesAtOnce) {
+  start();
+  for (const char* status : {"deleted", "pending_delete"}) {
+    auto info = origin_.add(content('a'));
+    ASSERT_TRUE(create_later(info.id));
+    info.status = status;
+    origin_.put(info, content('a'));
+    poll();
+    EXPECT_TRUE(kept().empty()) << status;
+  }
+}
+
+TEST_F(Unasked, AStartSaysWhatAnotherStalenessHasMadeAndThePollSaysWhyItGoes) {
+  notifier_.is_on = true;
+  start();
+  const auto a = image('a'), b = image('b');
+  for (const auto& id : {a, b}) ASSERT_TRUE(create_later(id));
+  const auto said_at_start = [&](bool by_updated_at) {
+    options_.stale_by_updated_at = by_updated_at;
+    stop();
+    ::testing::internal::CaptureStderr();
+    start();
+    return ::testing::internal::GetCapturedStderr();
+  };
+  EXPECT_THAT(said_at_start(false), ::testing::Not(::testing::HasSubstr("image_volume_staleness")));
+  EXPECT_THAT(said_at_start(true),
+              ::testing::HasSubstr("2 image-volumes were made under another image_volume_staleness"));
+  poll();
+  EXPECT_TRUE(kept().empty());
+  const auto events = notifier_.events();
+  const auto evict = std::ranges::find(events, "image_volume_cache.evict", &events::Event::event_type);
+  ASSERT_NE(evict, events.end());
+  EXPECT_THAT(evict->payload, ::testing::HasSubstr("image_volume_staleness was changed"));
+
+  // And back again.
+  ASSERT_TRUE(create_later(a));
+  EXPECT_THAT(said_at_start(true), ::testing::Not(::testing::HasSubstr("image_volume_staleness")));
+  EXPECT_THAT(said_at_start(false), ::testing::HasSubstr("1 image-volumes were made under another"));
+}
+
 TEST_F(Unasked, OfAnImageThatIsDeletedItStaysWhileItIsPinnedOrBeingCloned) {
   start();
   const auto a = image('a'), b = image('b'), c = image('c'), d = image('d');
@@ -335,6 +402,7 @@ TEST_F(Unasked, WarmingAheadEvictsNothingAndSaysSoByItsAbsence) {
   warm_ahead();
   EXPECT_TRUE(kept().empty()) << "nor does it pass the quota";
   EXPECT_TRUE(catalog_->list_refusals()->empty()) << "nobody was refused anything";
+  EXPECT_EQ(counters_.image_volume_quota_refusals, 0U);
   ASSERT_TRUE(catalog_->set_quota(internal_project, {{"volumes", -1}}));
   warm_ahead();
   EXPECT_EQ(kept(), std::set{wanted});
