@@ -47,7 +47,7 @@ Result<Json> image_volume_report(volume_cache::VolumeCache& volumes) {
     views.push_back(use_view(use));
   }
   Json listed = Json::array();
-  std::uint64_t clones = 0, size_gb = 0, used_bytes = 0, all_saved_ms = 0;
+  std::uint64_t clones = 0, size_gb = 0, used_bytes = 0, of_unknown_use = 0, all_saved_ms = 0;
   for (const auto& row : rows) {
     const auto& [saved_ms, views] = by_volume.try_emplace(row.volume_id, 0, Json::array()).first->second;
     Json view = image_volume_view(row);
@@ -58,17 +58,21 @@ Result<Json> image_volume_report(volume_cache::VolumeCache& volumes) {
     clones += row.clones;
     size_gb += row.size_gb;
     used_bytes += row.used_bytes.value_or(0);
+    of_unknown_use += row.used_bytes ? 0U : 1U;
     all_saved_ms += saved_ms;
   }
   Json refused = Json::array();
   for (const auto& refusal : refusals) refused.push_back(refusal_view(refusal));
-  return Json{{"image_volumes", std::move(listed)},
-              {"refusals", std::move(refused)},
-              {"total", Json{{"image_volumes", rows.size()},
-                             {"clones", clones},
-                             {"size_gb", size_gb},
-                             {"used_bytes", used_bytes},
-                             {"saved_s", seconds(all_saved_ms)}}}};
+  return Json{
+      {"image_volumes", std::move(listed)},
+      {"refusals", std::move(refused)},
+      {"total", Json{{"image_volumes", rows.size()},
+                     {"clones", clones},
+                     {"size_gb", size_gb},
+                     // Of those that are known; what none can say is not nothing.
+                     {"used_bytes", of_unknown_use < rows.size() || rows.empty() ? Json(used_bytes) : Json(nullptr)},
+                     {"used_bytes_unknown", of_unknown_use},
+                     {"saved_s", seconds(all_saved_ms)}}}};
 }
 
 }  // namespace imagecache::api

@@ -161,7 +161,7 @@ Result<void> report(Session& session, const Arguments& arguments) {
                {"Clones", "clones", Kind::number},
                {"Living", "living_clones", Kind::number},
                {"Size", "size_gb", Kind::gib},
-               {"Used", "used_bytes", Kind::bytes},
+               {"Used", "used_bytes", Kind::known_bytes},
                {"Saved", "saved_s", Kind::seconds}},
               image_volumes);
   if (refusals.empty() || output.format() == Format::csv) return {};

@@ -56,7 +56,7 @@ void flatten(const std::string& prefix, const json& object, std::vector<std::vec
 }  // namespace
 
 std::string format_cell(const json& value, Kind kind) {
-  if (value.is_null()) return "";
+  if (value.is_null()) return kind == Kind::known_bytes ? "unknown" : "";
   if (value.is_boolean()) return value.get<bool>() ? "true" : "false";
   if (value.is_string()) return value.get<std::string>();
   if (value.is_array() && is_flat(value)) {
@@ -68,6 +68,7 @@ std::string format_cell(const json& value, Kind kind) {
   const bool natural = value.is_number_unsigned() || (value.is_number_integer() && value.get<std::int64_t>() >= 0);
   switch (kind) {
     case Kind::bytes:
+    case Kind::known_bytes:
       return natural ? base::format_bytes(value.get<std::uint64_t>()) : dump(value);
     case Kind::gib:
       return dump(value) + " GiB";

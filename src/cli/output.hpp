@@ -10,7 +10,8 @@
 namespace imagecache::cli {
 
 enum class Format { table, json, csv };
-enum class Kind { text, number, bytes, gib, seconds, epoch };
+/// What is null is an empty cell; of `known_bytes` it says that it is unknown, lest it be taken for nothing.
+enum class Kind { text, number, bytes, known_bytes, gib, seconds, epoch };
 
 /// A column of a list: where in each object the value is ("a.b" goes down), and what it is.
 struct Column {

@@ -295,6 +295,19 @@ TEST_F(Remote, TheReportIsATableAndJsonAndCsv) {
   EXPECT_EQ(run_at(daemon, {"quota", "show", "-f", "csv"}), 2) << "what is no list has no CSV";
 }
 
+TEST_F(Remote, WhatABackendCannotSayIsUnknownAndNotNothing) {
+  FakeDaemon daemon(always(200, R"({"image_volumes":[{"id":"v1","image_id":"i1","backend":"array1","state":"ready",
+      "requesting_project":"p1","clones":7,"living_clones":5,"size_gb":3,"used_bytes":null,"saved_s":12.5,"uses":[]}],
+      "refusals":[],"total":{"used_bytes":null,"used_bytes_unknown":1}})"));
+  EXPECT_EQ(run_at(daemon, {"image-volumes", "report"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("| 3 GiB | unknown | 12.5 s |"));
+  EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "-f", "csv"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("i1,array1,p1,ready,7,5,3,,12.5\r\n"));
+  EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "-f", "json"}), 0) << err();
+  EXPECT_TRUE(json().at("image_volumes").at(0).at("used_bytes").is_null());
+  EXPECT_TRUE(json().at("total").at("used_bytes").is_null());
+}
+
 TEST_F(Remote, AFailedWarmSaysWhy) {
   FakeDaemon daemon([](const SeenRequest& request) -> Answer {
     if (request.line.starts_with("POST")) return {202, R"({"job":"j1"})"};
