@@ -100,6 +100,9 @@ base::Task<Reply> create(Call& call) {
   if (!specs) co_return fault(specs.error());
   Map kept = *specs;
   kept["encryption_id"] = base::new_uuid();
+  // With what Cinder's database adds, as in its own answer.
+  Json view = specs_view(kept);
+  view["volume_type_id"] = call.parameter("type_id");
   auto done = co_await base::offload(
       call.api.pool, [&api = call.api, id = call.parameter("type_id"), kept = std::move(kept)]() -> Result<void> {
         const std::lock_guard lock(api.row_maps);
@@ -109,7 +112,7 @@ base::Task<Reply> create(Call& call) {
         return write_blocking(api, type.id, kept, "create");
       });
   if (!done) co_return fault(done.error());
-  co_return json_reply(200, Json{{"encryption", specs_view(*specs)}});
+  co_return json_reply(200, Json{{"encryption", std::move(view)}});
 }
 
 base::Task<Reply> update(Call& call) {

@@ -77,7 +77,10 @@ TEST(BlockStorageRoles, WhatATypeSaysOfEncryptionIsShownToThoseWhoMayUseIt) {
     for (const auto& type : {shared, hidden}) {
       const std::string specs = "/types/" + type + "/encryption";
       EXPECT_EQ(cloud.ask("blue", "POST", specs, {{"encryption", luks}}).status, 403);
-      ASSERT_EQ(cloud.ask("admin", "POST", specs, {{"encryption", luks}}).status, 200);
+      const auto made = cloud.ask("admin", "POST", specs, {{"encryption", luks}});
+      ASSERT_EQ(made.status, 200);
+      EXPECT_EQ(parsed(made)["encryption"]["volume_type_id"], type);
+      EXPECT_EQ(parsed(made)["encryption"]["encryption_id"], parsed(cloud.ask("admin", "GET", specs))["encryption_id"]);
       EXPECT_EQ(parsed(cloud.ask("admin", "GET", specs))["key_size"], 256);
       EXPECT_EQ(cloud.ask("blue", "PUT", specs + "/provider", {{"encryption", {{"key_size", 512}}}}).status, 403);
       EXPECT_EQ(cloud.ask("blue", "DELETE", specs + "/provider").status, 403);
