@@ -11,6 +11,9 @@ namespace {
 
 using volume_cache::import_path;
 
+// So that who asks again does not do so at once.
+constexpr std::chrono::milliseconds pause_before_drop{500};
+
 http::Response refusal(unsigned status) {
   return {.status = status, .headers = {{"Content-Type", "text/plain"}, {"Cache-Control", "no-store"}}};
 }
@@ -44,6 +47,12 @@ base::Task<void> serve_import(http::Exchange& exchange, const image_cache::Image
   auto open = [&images, name = std::move(name)] { return open_file(images, name); };
   const Result<File> file = co_await base::offload(pool, std::move(open));
   if (!file) {
+    if (file.error().code == Errc::busy) {
+      base::log::warning("api", nullptr, "an import has to ask again: {}", file.error().message);
+      co_await base::sleep_until(base::in(pause_before_drop));
+      exchange.drop();
+      co_return;
+    }
     const bool is_gone = file.error().code == Errc::not_found;
     if (!is_gone) base::log::warning("api", nullptr, "an import cannot be served: {}", file.error().message);
     static_cast<void>(co_await exchange.respond(refusal(is_gone ? 410 : 503)));

@@ -13,7 +13,9 @@ namespace imagecache::api {
 bool is_import_request(const http::Exchange& exchange);
 
 /// GET and HEAD. What is not there is 410, never 404: librbd takes a 404 for a hole in the image and reads zeroes on.
-/// Any failure is an error that a client's storage reports as one.
+/// A failure that stays is an error that a client's storage reports as one. Where this service only lacks something for
+/// the moment, the connection ends without an answer, a little later: librbd takes no other answer for a reason to ask
+/// again.
 base::Task<void> serve_import(http::Exchange& exchange, const image_cache::ImageCache& images,
                               base::BlockingPool& pool);
 

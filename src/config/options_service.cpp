@@ -83,7 +83,9 @@ constexpr auto table = std::to_array<Option>({
      .default_text = "1024",
      .min = 1,
      .max = 1000000,
-     .help = "Client connections per address at once; more wait to be accepted."},
+     .help = "Client connections to each of the APIs at once. More wait until one has ended; meanwhile connections end "
+             "with "
+             "their answer, and the one that has been without a request for longest is closed."},
     {.section = own_section,
      .name = "max_header_bytes",
      .type = size,

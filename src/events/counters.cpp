@@ -152,8 +152,8 @@ constexpr Row rows[] = {
 
     {&C::http_requests, "imagecache_http_requests_total", "", "", "HTTP requests"},
     {&C::http_connections_accepted, "imagecache_http_connections_accepted_total", "", "", "HTTP connections accepted"},
-    {&C::http_connections_refused, "imagecache_http_connections_refused_total", "", "",
-     "HTTP connections closed at once because there were too many"},
+    {&C::http_connections_waited, "imagecache_http_connections_waited_total", "", "",
+     "HTTP connections that had to wait for max_connections"},
     {&C::http_tls_failures, "imagecache_http_tls_failures_total", "", "", "TLS handshakes that failed"},
     {&C::http_timeouts, "imagecache_http_timeouts_total", "", "",
      "HTTP connections closed because the client was too slow"},

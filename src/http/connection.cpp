@@ -77,6 +77,16 @@ void Connection::drain() {
   if (idle_) transport_.hurry(Direction::read, base::in(shared_.limits.stop_grace));
 }
 
+void Connection::leave_if_idle() {
+  if (idle_ && idle_since()) transport_.hurry(Direction::read, std::chrono::steady_clock::now());
+}
+
+std::optional<std::chrono::steady_clock::time_point> Connection::idle_since() const {
+  const auto since = idle_since_.load(std::memory_order_relaxed);
+  if (since == 0) return std::nullopt;
+  return std::chrono::steady_clock::time_point(std::chrono::steady_clock::duration(since));
+}
+
 void Connection::close() {
   transport_.abort();
   if (upstream_) upstream_->abort();
@@ -104,10 +114,12 @@ base::Task<bool> Connection::wait_for_request() {
       // Between requests nothing is held but this frame.
       buffer_.shrink_to_fit();
       idle_ = true;
+      idle_since_.store(std::chrono::steady_clock::now().time_since_epoch().count(), std::memory_order_relaxed);
       const bool ready =
           co_await transport_.wait_readable(draining_ ? std::min(deadline, base::in(limits.stop_grace)) : deadline);
       idle_ = false;
-      if (!ready) co_return false;
+      if (!ready) co_return false;  // and still counts as idle, so that nobody else goes in its place
+      idle_since_.store(0, std::memory_order_relaxed);
     }
     look_first = false;
     const auto space = buffer_.prepare(head_read_bytes);
@@ -206,6 +218,7 @@ base::Task<void> Connection::finish() {
   // Closing a socket that holds something unread resets it, and the reset may overtake our answer.
   if (unread_ || buffer_.size() > 0 || transport_.has_unread()) {
     const Limits& limits = shared_.limits;
+    idle_since_.store(0, std::memory_order_relaxed);
     idle_ = true;
     co_await transport_.linger(limits.linger_bytes, draining_ ? limits.stop_grace : limits.linger_silence,
                                base::in(limits.linger_time));

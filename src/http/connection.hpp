@@ -3,7 +3,10 @@
 // Between requests it holds this object and one small frame: buffers and parser come and go with each request.
 #pragma once
 
+#include <atomic>
 #include <boost/beast/core/flat_buffer.hpp>
+#include <chrono>
+#include <optional>
 #include <string>
 
 #include "http/reader.hpp"
@@ -20,6 +23,8 @@ struct Shared {
   base::BlockingPool& pool;
   events::Counters& counters;
   Upstreams& upstreams;
+  /// How many have connected and have no place: as long as there are some, no connection goes on after its answer.
+  const std::atomic<unsigned>& waiting;
 };
 
 class Connection {
@@ -31,6 +36,10 @@ class Connection {
   base::Task<void> run();
   /// On the connection's executor: ends it when it has been idle for stop_grace, or after the request in flight.
   void drain();
+  /// On the connection's executor: ends it if it carries no request.
+  void leave_if_idle();
+  /// Since when it has waited for a request; absent while it carries one. Any thread.
+  std::optional<std::chrono::steady_clock::time_point> idle_since() const;
   /// On the connection's executor: ends it now.
   void close();
   base::Executor executor() { return transport_.socket().get_executor(); }
@@ -44,6 +53,7 @@ class Connection {
   base::Task<bool> refuse(Response refusal);
   base::Task<void> finish();
 
+  bool is_last_answer() const { return draining_ || shared_.waiting.load(std::memory_order_relaxed) > 0; }
   Transport::Patience patience() const { return {shared_.limits.body_timeout, shared_.limits.min_progress_bytes}; }
   std::string_view received() const { return {static_cast<const char*>(buffer_.cdata().data()), buffer_.size()}; }
 
@@ -52,6 +62,7 @@ class Connection {
   Transport transport_;
   beast::flat_buffer buffer_;      // received and not used yet
   Transport* upstream_ = nullptr;  // of the exchange in flight, to be aborted with the client's
+  std::atomic<std::chrono::steady_clock::rep> idle_since_ = 0;  // 0: it is not
   bool idle_ = false;
   bool draining_ = false;
   bool unread_ = false;  // the client may be sending what nobody will read

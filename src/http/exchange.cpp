@@ -109,7 +109,7 @@ base::Task<Result<std::string>> ClientExchange::read_body() {
 
 base::Task<Result<void>> ClientExchange::respond(Response response) {
   answered_ = true;
-  if (connection_.draining_ || !parser_.is_done()) keep_alive_ = false;
+  if (connection_.is_last_answer() || !parser_.is_done()) keep_alive_ = false;
   HeadOptions options{.content_length = response.body.size(), .keep_alive = keep_alive_};
   if (!has_body(response.status)) options.framing = Framing::none;
   std::string text = serialize_head(response, options);
@@ -118,10 +118,16 @@ base::Task<Result<void>> ClientExchange::respond(Response response) {
   co_return co_await send(text, with_body ? response.body.size() : 0);
 }
 
+void ClientExchange::drop() {
+  answered_ = true;
+  broken_ = true;
+  until_close_ = true;
+}
+
 base::Task<Result<void>> ClientExchange::respond_file(Response head, int fd, std::uint64_t offset_bytes,
                                                       std::optional<std::uint64_t> length_bytes, WaitAvailable wait) {
   answered_ = true;
-  if (connection_.draining_ || !parser_.is_done()) keep_alive_ = false;
+  if (connection_.is_last_answer() || !parser_.is_done()) keep_alive_ = false;
   HeadOptions options{
       .framing = Framing::content_length, .content_length = length_bytes.value_or(0), .keep_alive = keep_alive_};
   if (!length_bytes) {

@@ -32,6 +32,7 @@ class ClientExchange final : public Exchange {
   base::Task<Result<void>> respond(Response response) override;
   base::Task<Result<void>> respond_file(Response head, int fd, std::uint64_t offset_bytes,
                                         std::optional<std::uint64_t> length_bytes, WaitAvailable wait) override;
+  void drop() override;
   base::Task<Result<unsigned>> pass_through(Upstream upstream) override;
   base::Task<Result<Response>> ask_upstream(Upstream upstream, std::uint64_t max_body_bytes) override;
 

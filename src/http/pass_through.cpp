@@ -254,7 +254,7 @@ base::Task<Result<unsigned>> ClientExchange::relay_answer(UpstreamConnection& up
     }
   }
   answered_ = true;
-  if (connection_.draining_ || !parser_.is_done() || (upload && !upload->done)) keep_alive_ = false;
+  if (connection_.is_last_answer() || !parser_.is_done() || (upload && !upload->done)) keep_alive_ = false;
   HeadOptions options{.keep_alive = keep_alive_};
   const auto answer_length = answer.content_length();
   if (!has_body(status)) {

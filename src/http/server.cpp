@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <cerrno>
@@ -21,9 +22,8 @@ namespace {
 
 using Acceptor = asio::basic_socket_acceptor<asio::generic::stream_protocol>;
 
-// Refused connections that are seen off at once; more are just closed, so that a flood costs no descriptors.
-constexpr std::size_t max_refusing = 64;
-constexpr auto refusing_time = std::chrono::seconds(1);
+// While somebody waits to be let in, how often is looked who could make place.
+constexpr auto look_again = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -33,7 +33,7 @@ struct Server::Impl {
       : name(std::move(server_name)),
         limits(server_limits),
         upstreams(std::move(upstream_tls), limits),
-        shared{limits, std::move(handler), pool, counters, upstreams},
+        shared{limits, std::move(handler), pool, counters, upstreams, waiting},
         io(io_threads) {}
 
   struct Listener {
@@ -47,6 +47,7 @@ struct Server::Impl {
   const std::string name;
   const Limits limits;
   Upstreams upstreams;
+  std::atomic<unsigned> waiting = 0;  // accepted, and not let in yet: one for each listener at most
   const Shared shared;
   base::IoThreads& io;
   std::uint16_t port = 0;
@@ -58,9 +59,9 @@ struct Server::Impl {
   std::vector<std::shared_ptr<Listener>> listeners;
   std::vector<std::shared_ptr<ServerTlsContext>> tls_contexts;
   std::size_t admitted = 0;  // connections, also those whose Task has not begun
-  std::size_t refusing = 0;
-  std::size_t running = 0;  // accept loops and connections
+  std::size_t running = 0;   // accept loops and connections
   bool stopping = false;
+  bool closing = false;  // the stop has waited long enough
 
   void left(std::size_t Impl::* count) {
     const std::lock_guard lock(mutex);
@@ -73,6 +74,7 @@ struct Server::Impl {
     while (!listener->stopped) {
       auto [error, socket] = co_await listener->acceptor.async_accept(io.next(), use_tuple);
       if (!error) {
+        if (!co_await take_place()) break;
         admit(std::move(socket), *listener);
         continue;
       }
@@ -80,6 +82,10 @@ struct Server::Impl {
       if (error == asio::error::connection_aborted) continue;
       // Out of descriptors, most likely: a pause lets some be given back.
       base::log::warning("http", nullptr, "{}: accept: {}", name, error.message());
+      {
+        const std::lock_guard lock(mutex);
+        end_longest_idle();
+      }
       co_await base::sleep_until(base::in(std::chrono::milliseconds(100)));
     }
     // Who has connected to a socket that goes with us is answered still; who waits at an inherited one is the next
@@ -89,7 +95,7 @@ struct Server::Impl {
       error_code error;
       listener->acceptor.non_blocking(true, error);
       if (!error) listener->acceptor.accept(socket, error);
-      if (error) break;
+      if (error || !co_await take_place()) break;
       admit(std::move(socket), *listener);
     }
     error_code ignored;
@@ -98,31 +104,60 @@ struct Server::Impl {
     left(nullptr);
   }
 
+  /// A place among max_connections, counted in `admitted` and `running`. Whoever has connected waits for one, in hand
+  /// or in the kernel's queue: a refusal would be an error to clients that a short wait does not hurt. While he does,
+  /// connections end with their answer, and of those without a request the one that has had none for longest goes.
+  /// False: the stop has waited long enough.
+  base::Task<bool> take_place() {
+    struct Waiting {
+      std::atomic<unsigned>* count = nullptr;
+      ~Waiting() {
+        if (count) --*count;
+      }
+    } wait;
+    for (;;) {
+      const auto seen = changed.version();
+      {
+        const std::lock_guard lock(mutex);
+        if (closing) co_return false;
+        if (admitted < limits.max_connections) {
+          ++admitted;
+          ++running;
+          co_return true;
+        }
+        if (!wait.count) {
+          wait.count = &waiting;
+          ++waiting;
+          shared.counters.http_connections_waited.fetch_add(1, std::memory_order_relaxed);
+        }
+        end_longest_idle();
+      }
+      co_await changed.wait_past(seen, base::in(look_again));
+    }
+  }
+
+  /// With the mutex held. Nobody's who has been idle for less than stop_grace: his request may be on its way.
+  void end_longest_idle() {
+    Connection* longest = nullptr;
+    auto since = std::chrono::steady_clock::now() - limits.stop_grace;
+    for (Connection* connection : connections) {
+      const auto idle_since = connection->idle_since();
+      if (idle_since && *idle_since <= since) {
+        longest = connection;
+        since = *idle_since;
+      }
+    }
+    if (longest) tell(longest, &Connection::leave_if_idle);
+  }
+
+  /// With a place taken.
   void admit(Socket socket, const Listener& listener) {
     std::string peer = peer_name(socket.native_handle());
     if (peer != "unix") {
       const int yes = 1;
       ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     }
-    bool full = false;
-    bool see_off = false;
-    {
-      const std::lock_guard lock(mutex);
-      full = admitted >= limits.max_connections;
-      see_off = full && !listener.tls && refusing < max_refusing;
-      if (!full) ++admitted;
-      if (see_off) ++refusing;
-      if (!full || see_off) ++running;
-    }
     auto executor = socket.get_executor();
-    if (full) {
-      shared.counters.http_connections_refused.fetch_add(1, std::memory_order_relaxed);
-      if (see_off) {
-        asio::co_spawn(executor, refuse(std::move(socket)),
-                       [this](const std::exception_ptr&) { left(&Impl::refusing); });
-      }
-      return;
-    }
     shared.counters.http_connections_accepted.fetch_add(1, std::memory_order_relaxed);
     SslPtr ssl;
     if (listener.tls) {
@@ -140,16 +175,6 @@ struct Server::Impl {
                      if (problem) base::log::error("http", nullptr, "{}: a connection ended with an exception", name);
                      left(&Impl::admitted);
                    });
-  }
-
-  base::Task<void> refuse(Socket socket) {
-    Transport transport(std::move(socket));
-    static constexpr std::string_view refusal =
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    const Transport::Patience patience{.limit = refusing_time, .min_bytes = 1};
-    if (co_await transport.write(refusal, patience)) co_return;
-    transport.shutdown_send();
-    co_await transport.linger(limits.max_header_bytes, refusing_time, base::in(refusing_time));
   }
 
   base::Task<void> serve(Socket socket, SslPtr ssl, std::string peer) {
@@ -176,13 +201,16 @@ struct Server::Impl {
   /// Runs `what` for each connection, on its own executor.
   void for_each_connection(void (Connection::*what)()) {
     const std::lock_guard lock(mutex);
-    for (Connection* connection : connections) {
-      asio::post(connection->executor(), [this, connection, what] {
-        // It may have gone since; connections leave the list on this same executor.
-        const std::lock_guard inner(mutex);
-        if (connections.contains(connection)) (connection->*what)();
-      });
-    }
+    for (Connection* connection : connections) tell(connection, what);
+  }
+
+  /// With the mutex held, of one that is on the list.
+  void tell(Connection* connection, void (Connection::*what)()) {
+    asio::post(connection->executor(), [this, connection, what] {
+      // It may have gone since; connections leave the list on this same executor.
+      const std::lock_guard inner(mutex);
+      if (connections.contains(connection)) (connection->*what)();
+    });
   }
 
   base::Task<bool> wait_empty(base::Deadline deadline) {
@@ -281,6 +309,11 @@ base::Task<void> Server::stop(base::Deadline deadline) {
   if (!co_await impl_->wait_empty(deadline)) {
     base::log::warning("http", nullptr, "{}: closing {} connections that did not end in time", impl_->name,
                        connections());
+    {
+      const std::lock_guard lock(impl_->mutex);
+      impl_->closing = true;
+      impl_->changed.notify();
+    }
     impl_->for_each_connection(&Connection::close);
     co_await impl_->wait_empty(base::never);
   }

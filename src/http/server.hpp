@@ -28,7 +28,7 @@
 namespace imagecache::http {
 
 struct Limits {
-  std::size_t max_connections = 1024;  ///< per server; one more is answered 503 and closed
+  std::size_t max_connections = 1024;  ///< per server; one more waits until one has ended
   std::uint32_t max_header_bytes = 32768;
   std::uint64_t max_body_bytes = 114688;             ///< of bodies that a handler reads whole
   std::chrono::milliseconds header_timeout{30'000};  ///< for a whole head, and for a TLS handshake
@@ -43,7 +43,7 @@ struct Limits {
   std::chrono::milliseconds linger_silence{5'000};
   std::uint64_t linger_bytes = 256 << 20;
   std::chrono::milliseconds linger_time{30'000};
-  /// A stop waits so long for a request on a connection that carries none, since one may be on its way.
+  /// Where connections must end, one that carries no request is waited for so long: one may be on its way.
   std::chrono::milliseconds stop_grace{500};
   /// Connections to upstreams that wait for their next request: how many per I/O thread and upstream, how long.
   std::size_t upstream_idle_connections = 8;
@@ -124,6 +124,9 @@ class Exchange {
   /// file cannot be read or is short, Errc::cancelled or Errc::timeout if the client is gone or reads nothing.
   virtual base::Task<Result<void>> respond_file(Response head, int fd, std::uint64_t offset_bytes,
                                                 std::optional<std::uint64_t> length_bytes, WaitAvailable wait) = 0;
+  /// Ends the connection by a reset, without an answer: for clients that ask again then, and take any answer but the
+  /// right one for the last word. Once, in place of an answer.
+  virtual void drop() = 0;
   /// Passes this request on and its answer back, both bodies as they come, neither held whole. Hop-by-hop headers are
   /// dropped, and so are names with '_', which many servers take for '-'; Via, X-Forwarded-For (our peer at its end)
   /// and, unless they are there, X-Forwarded-Proto and X-Forwarded-Host are added. Whatever else the client sent goes

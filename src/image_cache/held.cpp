@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <system_error>
 
 #include "base/text.hpp"
 #include "base/try.hpp"
@@ -66,6 +67,8 @@ Result<base::Fd> ImageCache::open_held(const std::string& name) const {
   base::Fd file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   const int problem = errno;
   if (!file && problem == ENOENT) return fail(Errc::not_found, "no file is held by that name");
+  if (!file && (problem == EMFILE || problem == ENFILE || problem == ENOMEM))
+    return fail(Errc::busy, "a held file: " + std::generic_category().message(problem));
   if (!file) return base::fail_errno("a held file", problem);  // its name is nobody's business
   IMAGECACHE_TRY(const struct stat info, base::stat_fd(file.get(), "a held file"));
   if (!name.ends_with("-" + mark_of(info))) return fail(Errc::corrupt, "a held file has been written to");

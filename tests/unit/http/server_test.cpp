@@ -92,13 +92,64 @@ TEST_F(ServerTest, ATransferCodingThatIsNotReadIsRefusedAndNothingBehindItIsTake
   EXPECT_EQ(counters.http_requests, 0U);
 }
 
-TEST_F(ServerTest, OneConnectionTooManyIs503) {
-  serve(echo, {.max_connections = 1});
-  HttpClient first(server->port());
-  ASSERT_EQ(first.request("POST", "/", {}, "x").status, 200);
-  HttpClient second(server->port());
-  EXPECT_EQ(second.read_head().status, 503);
-  EXPECT_EQ(counters.http_connections_refused, 1U);
+TEST_F(ServerTest, OneConnectionTooManyWaitsUntilAnotherHasItsAnswerWhichEndsIt) {
+  base::Signal entered;
+  base::Signal gate;
+  const auto gate_shut = gate.version();
+  serve(
+      [&](Exchange& exchange) -> base::Task<void> {
+        entered.notify();
+        co_await gate.wait_past(gate_shut);
+        co_await echo(exchange);
+      },
+      {.max_connections = 1});
+  const auto before = entered.version();
+  HttpClient busy(server->port());
+  busy.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\nx");
+  while (entered.version() == before) std::this_thread::yield();
+  HttpClient waits(server->port());
+  waits.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\ny");
+  while (counters.http_connections_waited == 0) std::this_thread::yield();
+  EXPECT_EQ(counters.http_requests, 1U);
+  gate.notify();
+  auto answer = busy.read_head();
+  EXPECT_EQ(answer.header("connection"), "close") << "who has his answer makes place";
+  EXPECT_EQ(busy.read_body(answer), "x");
+  answer = waits.read_head();
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(waits.read_body(answer), "y");
+  EXPECT_EQ(answer.header("connection"), "keep-alive") << "nobody waits any more";
+  EXPECT_EQ(counters.http_connections_waited, 1U);
+}
+
+TEST_F(ServerTest, TheConnectionThatHasBeenIdleForLongestMakesPlace) {
+  serve(echo, {.max_connections = 3, .stop_grace = std::chrono::milliseconds(1)});
+  // The first and the third have the same thread of the server's: it has left the third when it answers the first.
+  HttpClient oldest(server->port());
+  ASSERT_EQ(oldest.request("POST", "/", {}, "x").status, 200);
+  HttpClient other(server->port());
+  ASSERT_EQ(other.request("POST", "/", {}, "x").status, 200);
+  HttpClient newer(server->port());
+  ASSERT_EQ(newer.request("POST", "/", {}, "x").status, 200);
+  ASSERT_EQ(oldest.request("POST", "/", {}, "x").status, 200);
+  ASSERT_EQ(other.request("POST", "/", {}, "x").status, 200);  // now newer has been idle for longest
+  HttpClient one_more(server->port());
+  EXPECT_EQ(one_more.request("POST", "/", {}, "x").status, 200);
+  EXPECT_EQ(newer.read_head().status, 0) << "closed without a word, as one that idles too long";
+  EXPECT_EQ(oldest.request("POST", "/", {}, "x").status, 200);
+  EXPECT_EQ(counters.http_connections_waited, 1U);
+  EXPECT_EQ(other.request("POST", "/", {}, "x").status, 200);
+  EXPECT_EQ(server->connections(), 3U);
+}
+
+TEST_F(ServerTest, AnExchangeThatIsDroppedEndsWithoutAnAnswer) {
+  serve([](Exchange& exchange) -> base::Task<void> {
+    exchange.drop();
+    co_return;
+  });
+  const auto answer = test::http(server->port(), "GET", "/");
+  EXPECT_EQ(answer.status, 0);
+  EXPECT_EQ(answer.body, "");
 }
 
 TEST_F(ServerTest, SendsAFileAsFarAsItIsAvailable) {
