@@ -50,7 +50,7 @@ Result<Json> image_volume_report(volume_cache::VolumeCache& volumes) {
   std::uint64_t clones = 0, size_gb = 0, used_bytes = 0, of_unknown_use = 0, all_saved_ms = 0;
   for (const auto& row : rows) {
     const auto& [saved_ms, views] = by_volume.try_emplace(row.volume_id, 0, Json::array()).first->second;
-    Json view = image_volume_view(row);
+    Json view = image_volume_view(row, volumes.import_state(row.volume_id));
     view["living_clones"] = volumes.living_clones(row.volume_id);
     view["saved_s"] = seconds(saved_ms);
     view["uses"] = views;

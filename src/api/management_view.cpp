@@ -16,6 +16,8 @@ Json image_cache_view(const ApiContext& api) {
   view["size_bytes"] = api.images->size_bytes();
   view["reserved_bytes"] = counters.image_cache_reserved_bytes.load();
   view["files"] = counters.image_cache_files.load();
+  view["held_files"] = counters.image_cache_held_files.load();
+  view["held_bytes"] = counters.image_cache_held_bytes.load();
   const auto loading = api.images->load_progress();
   view["loading"] = loading ? Json{{"files_seen", loading->files_seen}, {"images_read", loading->images_read}} : Json();
   view["fills_in_flight"] = counters.fills_in_flight.load();

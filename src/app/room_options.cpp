@@ -102,6 +102,7 @@ image_cache::Options image_cache_options(const config::Config& config) {
   options.ttl = config.get_seconds(own, "image_cache_ttl");
   options.prune_high_percent = small(config, own, "prune_high_percent");
   options.prune_low_percent = small(config, own, "prune_low_percent");
+  options.held_percent = small(config, own, "import_held_percent");
   options.scrub_bytes_per_s = config.get_unsigned(own, "scrub_bytes_per_second");
   options.scrub_interval = config.get_seconds(own, "scrub_interval");
   options.prefetch_concurrency = small(config, own, "prefetch_concurrency");

@@ -242,8 +242,7 @@ void Service::stop() {
     base::asio::co_spawn(parts.io->next(), end_fills_at(parts.images.get(), deadline), base::asio::detached);
   }
   // But for where an import is on: what is still done to volumes may have to read its file at the image API.
-  const auto held = parts.images ? parts.images->held() : std::vector<image_cache::ImageCache::Held>();
-  const bool is_read_from = !held || !held->empty();
+  const bool is_read_from = parts.images && !parts.images->held().empty();
   if (parts.image_server && !is_read_from) parts.io->run(parts.image_server->stop(deadline));
   if (parts.volume_server) parts.io->run(parts.volume_server->stop(deadline));
   if (parts.hook_server) parts.io->run(parts.hook_server->stop(deadline));

@@ -22,6 +22,7 @@ Result<void> list(Session& session, const Arguments&) {
                          {"Size", "size_gb", Kind::gib},
                          {"Clones", "clones", Kind::number},
                          {"Pinned", "pinned"},
+                         {"Import", "import"},
                          {"Last used", "last_used"}},
                         array_of(answer, "image_volumes"));
   return {};
@@ -158,6 +159,7 @@ Result<void> report(Session& session, const Arguments& arguments) {
                {"Backend", "backend"},
                {"Requested by", "requesting_project"},
                {"State", "state"},
+               {"Import", "import"},
                {"Clones", "clones", Kind::number},
                {"Living", "living_clones", Kind::number},
                {"Size", "size_gb", Kind::gib},

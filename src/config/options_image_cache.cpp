@@ -80,6 +80,17 @@ constexpr auto table = std::to_array<Option>({
      .max = 99,
      .help = "Making room in the background stops here; it must be less than prune_high_percent."},
     {.section = own_section,
+     .name = "import_held_percent",
+     .type = integer,
+     .default_text = "50",
+     .unit = "percent of image_cache_max_size",
+     .min = 0,
+     .max = 100,
+     .help =
+         "Image files that instant imports (rbd_instant_import) are read from are held, whole, until no client reads "
+         "them any more: within image_cache_max_size, and no more than this part of it. An image beyond it is copied "
+         "as if there were no instant import. What is held takes room from all other images."},
+    {.section = own_section,
      .name = "scrub_bytes_per_second",
      .type = size,
      .default_text = "16777216",

@@ -49,6 +49,7 @@ struct Counters {
   // Image-volumes that could be cloned before their bytes were copied; images that were copied as ever because that
   // failed; attempts at copying that failed, to be made again; and those that have all their bytes now.
   Counter volume_imports_started, volume_imports_refused, volume_imports_failed, volume_imports_completed;
+  Counter volume_imports_put_off;  // copied as ever because an earlier one had failed for its backend
   Counter convert_bytes;
   // Notifications: confirmed by the broker; dropped because too many waited, because it would not take them, or at a
   // stop; and how often one was sent and not confirmed, to be sent again.
@@ -62,7 +63,8 @@ struct Counters {
   // Gauges.
   Counter http_connections, fills_in_flight, image_cache_bytes, image_cache_reserved_bytes, image_cache_files;
   Counter image_cache_loading;  // 1 while the directory is still being read after a start
-  Counter image_cache_limit_bytes, image_cache_pinned_files, prefetch_queue_length, fill_last_bytes_per_s;
+  Counter image_cache_limit_bytes, image_cache_pinned_files, image_cache_held_files, image_cache_held_bytes;
+  Counter prefetch_queue_length, fill_last_bytes_per_s;
   Counter notifications_waiting;
 };
 

@@ -42,10 +42,9 @@ void Entries::enter(Map::iterator place, Slot slot) {
   by_slot_[slot] = place;
   slots_.insert(place->first, slot);
   entry.pinned = is_pinned(place->first);
-  if (entry.pinned) {
-    ++pinned_files_;
-    pinned_bytes_ += entry.size_bytes;
-  }
+  entry.held = holds_.contains(place->first);
+  if (entry.pinned) ++pinned_files_;
+  if (entry.stays()) staying_bytes_ += entry.size_bytes;
   bytes_ += entry.size_bytes;
 }
 
@@ -70,7 +69,7 @@ void Entries::load(std::vector<IndexRow> rows) {
     enter(entries_.emplace_hint(entries_.end(), std::move(row.image_id), std::move(entry)), slot_of_row[i]);
   }
   for (const auto& place : by_slot_) {
-    if (!place->second.pinned) join_lines(*place);
+    if (!place->second.stays()) join_lines(*place);
   }
 }
 
@@ -78,7 +77,7 @@ void Entries::put(const std::string& id, Entry entry, bool has_row) {
   erase(id);
   const auto place = entries_.insert_or_assign(id, std::move(entry)).first;
   enter(place, free_slot());
-  if (!place->second.pinned) join_lines(*place);
+  if (!place->second.stays()) join_lines(*place);
   to_remove_.erase(id);
   if (!has_row) to_put_.insert(id);
 }
@@ -108,10 +107,10 @@ void Entries::set_size(const std::string& id, std::uint64_t size_bytes) {
   if (!found || found->size_bytes == size_bytes) return;
   Entry& entry = *found;
   bytes_ = bytes_ - entry.size_bytes + size_bytes;
-  if (entry.pinned) pinned_bytes_ = pinned_bytes_ - entry.size_bytes + size_bytes;
+  if (entry.stays()) staying_bytes_ = staying_bytes_ - entry.size_bytes + size_bytes;
   entry.size_bytes = size_bytes;
   to_put_.insert(id);
-  if (entry.pinned) return;
+  if (entry.stays()) return;
   policy_->erase(entry.slot, false);
   policy_->insert(entry.slot, id, {.size_bytes = size_bytes, .fetch_seconds = entry.fetch_seconds, .uses = entry.hits});
 }
@@ -159,10 +158,8 @@ bool Entries::erase(const std::string& id, bool evicted) {
   const Map::iterator place = *found;
   const Entry& entry = place->second;
   leave_lines(entry.slot, evicted);
-  if (entry.pinned) {
-    --pinned_files_;
-    pinned_bytes_ -= entry.size_bytes;
-  }
+  if (entry.pinned) --pinned_files_;
+  if (entry.stays()) staying_bytes_ -= entry.size_bytes;
   bytes_ -= entry.size_bytes;
   slots_.erase(id, entry.slot);
   free_slots_.push_back(entry.slot);
@@ -219,7 +216,7 @@ void Entries::follow(const IndexRow& row) {
 }
 
 void Entries::was_used(const Entry& entry) {
-  if (entry.pinned) return;
+  if (entry.stays()) return;
   by_last_use_.erase(entry.slot);
   by_last_use_.push_back(0, entry.slot);
   policy_->touch(entry.slot);
@@ -229,6 +226,10 @@ void Entries::take_over(Entries live) {
   reserved_ += live.reserved_;
   open_ = std::move(live.open_);
   for (const auto& id : live.pins_) pin(id);
+  for (const auto& [id, count] : live.holds_) {
+    holds_[id] += count;
+    settle(id);
+  }
   for (const auto& id : live.to_remove_) {
     if (!erase(id)) to_remove_.insert(id);
   }
@@ -237,7 +238,7 @@ void Entries::take_over(Entries live) {
     take_over(live, *live.by_slot_[*slot]);
   }
   for (auto& item : live.entries_) {
-    if (item.second.pinned) take_over(live, item);
+    if (item.second.stays()) take_over(live, item);
   }
 }
 
@@ -266,24 +267,42 @@ void Entries::lose(const std::string& id) {
 }
 
 void Entries::pin(const std::string& id) {
-  if (!pins_.insert(id).second) return;
-  Entry* entry = entry_of(id);
-  if (!entry) return;
-  leave_lines(entry->slot, false);
-  entry->pinned = true;
-  ++pinned_files_;
-  pinned_bytes_ += entry->size_bytes;
+  if (pins_.insert(id).second) settle(id);
 }
 
 void Entries::unpin(const std::string& id) {
-  if (pins_.erase(id) == 0) return;
+  if (pins_.erase(id) != 0) settle(id);
+}
+
+void Entries::hold(const std::string& id) {
+  if (++holds_[id] == 1) settle(id);
+}
+
+void Entries::let_go(const std::string& id) {
+  const auto found = holds_.find(id);
+  if (found == holds_.end() || --found->second > 0) return;
+  holds_.erase(found);
+  settle(id);
+}
+
+void Entries::settle(const std::string& id) {
   const auto* found = place_of(id);
   if (!found) return;
   const Map::iterator place = *found;
-  place->second.pinned = false;
-  --pinned_files_;
-  pinned_bytes_ -= place->second.size_bytes;
-  join_lines(*place);
+  Entry& entry = place->second;
+  const bool stayed = entry.stays();
+  if (entry.pinned) --pinned_files_;
+  entry.pinned = is_pinned(id);
+  entry.held = holds_.contains(id);
+  if (entry.pinned) ++pinned_files_;
+  if (entry.stays() == stayed) return;
+  if (stayed) {
+    staying_bytes_ -= entry.size_bytes;
+    join_lines(*place);
+  } else {
+    staying_bytes_ += entry.size_bytes;
+    leave_lines(entry.slot, false);
+  }
 }
 
 std::vector<std::string> Entries::ids() const {

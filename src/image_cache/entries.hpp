@@ -70,7 +70,10 @@ struct Entry {
   MaybeVerified verified;
   float fetch_seconds = 0;  ///< 0: not known
   bool pinned = false;      ///< Entries' own: what put() is given is ignored
+  bool held = false;        ///< likewise
   Slot slot = 0;            ///< likewise
+  /// It is no victim, and never too long unused.
+  bool stays() const { return pinned || held; }
 };
 
 /// What a flush has to write.
@@ -136,8 +139,12 @@ class Entries {
   bool is_pinned(std::string_view id) const { return pins_.contains(id); }
   std::vector<std::string> pinned() const { return {pins_.begin(), pins_.end()}; }
   std::size_t pinned_files() const { return pinned_files_; }
-  /// Of the files that are pinned; part of bytes().
-  std::uint64_t pinned_bytes() const { return pinned_bytes_; }
+  /// An image whose file has another name that outlives this one: its eviction would free nothing. Counted: the first
+  /// hold() and the last let_go() matter.
+  void hold(const std::string& id);
+  void let_go(const std::string& id);
+  /// Of the files that are pinned or held; part of bytes().
+  std::uint64_t staying_bytes() const { return staying_bytes_; }
 
   std::uint64_t bytes() const { return bytes_; }
   std::size_t count() const { return entries_.size(); }
@@ -174,6 +181,8 @@ class Entries {
   Slot free_slot();
   void enter(Map::iterator place, Slot slot);
   void join_lines(const Map::value_type& item);
+  /// After `pinned` or `held` of it may have changed.
+  void settle(const std::string& id);
   void leave_lines(Slot slot, bool evicted);
   bool erase(const std::string& id, bool evicted);
   void was_used(const Entry& entry);
@@ -186,8 +195,9 @@ class Entries {
   SlotLists<1> by_last_use_;
   std::unique_ptr<EvictionPolicy> policy_;
   std::set<std::string, std::less<>> pins_;
+  std::map<std::string, unsigned, std::less<>> holds_;
   std::size_t pinned_files_ = 0;
-  std::uint64_t pinned_bytes_ = 0;
+  std::uint64_t staying_bytes_ = 0;
   std::uint64_t bytes_ = 0;
   std::uint64_t reserved_ = 0;
 

@@ -49,6 +49,7 @@ struct Options {
   unsigned prune_low_percent = 95;                 ///< … this, so that a fill seldom has to
   std::uint64_t scrub_bytes_per_s = 0;             ///< files at rest are read and digested again at this rate; 0: not
   std::chrono::seconds scrub_interval{604800};     ///< each file this often at most
+  unsigned held_percent = 50;                      ///< of max_size_bytes: no more than that is held, see hold()
   unsigned prefetch_concurrency = 1;               ///< of what is queued, this many at once
   std::uint64_t prefetch_bytes_per_s = 0;          ///< all prefetches together; 0: no limit
   std::chrono::seconds prefetch_retry_interval{
@@ -252,15 +253,18 @@ class ImageCache {
   /// Keeps a file that fetch() or open…() gave, by a name that nobody can guess, until let_go():
   /// through evictions, removals and restarts, and though its room in the cache is given to others. `owner` and
   /// `image_id` are part of the name; `owner` has no dot. Durable when it returns. Errc::not_found if the file has left
-  /// the cache already, Errc::unsupported if it lies on another file system.
+  /// the cache already, Errc::unsupported if it lies on another file system, Errc::no_space if so much must not be
+  /// held. A held file is within max_size_bytes for as long as it is there: in the cache, where it is not evicted
+  /// meanwhile, or, once it was removed from there, as reserved.
   base::Task<Result<std::string>> hold(std::string owner, std::string image_id, int fd);
-  /// Errc::not_found if no file is held by that name, Errc::corrupt if it was written to since. Blocks, shortly.
+  /// Errc::not_found if no file is held by that name, Errc::corrupt if it was written to since, Errc::busy if
+  /// this process has no descriptor or memory for it now. Blocks, shortly.
   Result<base::Fd> open_held(const std::string& name) const;
   struct Held {
     std::string name, owner, image_id;
   };
-  /// Blocks.
-  Result<std::vector<Held>> held() const;
+  /// Those of an earlier process included, from recover…() on.
+  std::vector<Held> held() const;
   /// Absent is a success.
   base::Task<Result<void>> let_go(std::string name);
 

@@ -12,6 +12,7 @@
 #include "image_cache/admissions.hpp"
 #include "image_cache/entries.hpp"
 #include "image_cache/fill.hpp"
+#include "image_cache/held_files.hpp"
 #include "image_cache/id_locks.hpp"
 #include "image_cache/image_cache.hpp"
 #include "image_cache/index.hpp"
@@ -78,7 +79,9 @@ struct ImageCache::Impl {
   };
   std::map<std::string, Partial> partials;       // left behind by an earlier fill, not being written
   std::map<std::string, std::uint64_t> invalid;  // bytes of what is in invalid/, counted as reserved
-  std::uint64_t leaving_bytes = 0;               // of files that have been chosen to go; counted as reserved
+  HeldFiles held;
+  std::uint64_t held_alone_bytes = 0;  // of those that have left the cache; counted as reserved
+  std::uint64_t leaving_bytes = 0;     // of files that have been chosen to go; counted as reserved
   // Names in invalid/ and incomplete/ that could not be removed: they are not chosen again before the next clean.
   std::set<std::string> unremovable;
   std::condition_variable leaving_changed;
@@ -165,8 +168,8 @@ struct ImageCache::Impl {
     std::vector<Victim> files;
     std::uint64_t leaving_bytes = 0;  // of theirs, that count as reserved until they are unlinked
   };
-  /// Of the file system. Blocks: to be asked before the mutex is taken.
-  Result<std::uint64_t> free_bytes() const;
+  /// Of the file system; and what is held alone is counted anew. Blocks: to be asked before the mutex is taken.
+  Result<std::uint64_t> free_bytes();
   /// Evicts until `bytes` more fit under the limit and into `free_bytes`; call with the mutex held. Adds to `victims`
   /// what the caller hands to remove_files() once it holds no lock, also after an error, and before it writes a byte.
   Result<void> make_room(const std::string& for_id, std::uint64_t bytes, std::uint64_t free_bytes, Victims& victims);
@@ -257,6 +260,13 @@ struct ImageCache::Impl {
   base::Task<Result<bool>> scrub_file(std::string image_id);  ///< false: it was not due, or cannot be told
 
   // held.cpp
+  /// What an earlier process held. Blocks.
+  Result<void> find_held();
+  /// Counts it, if so much may be held, before it has its name.
+  Result<void> begin_to_hold(const std::string& name, HeldFiles::File file);
+  void end_hold(const std::string& name);
+  /// Which of the files that are held are in the cache no more. Blocks for a system call each.
+  void look_at_held();
   /// Changes how many names a file has. That moves its ctime, by which the cache knows its files again: it is told.
   Result<void> relink(const std::string& image_id, int fd, const std::function<Result<void>()>& change);
 

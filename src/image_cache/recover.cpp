@@ -23,6 +23,7 @@ Result<void> ImageCache::Impl::prepare() {
   IMAGECACHE_TRY(const auto partial_keys, ledger->partials());
   IMAGECACHE_TRY(const auto incomplete, files_in(layout.incomplete_dir()));
   IMAGECACHE_TRY(const auto broken, files_in(layout.invalid_dir()));
+  IMAGECACHE_CHECK(find_held());
   const std::lock_guard lock(mutex);
   for (const auto& file : broken) count_invalid(file.name, file.allocated_bytes);
   for (const auto& id : pins) entries.pin(id);

@@ -17,6 +17,8 @@ void ImageCache::Impl::update_gauges() {
   counters.image_cache_files = entries.count();
   counters.image_cache_reserved_bytes = entries.reserved_bytes();
   counters.image_cache_pinned_files = entries.pinned_files();
+  counters.image_cache_held_files = held.files();
+  counters.image_cache_held_bytes = held.bytes();
   counters.image_cache_limit_bytes = options.max_size_bytes;
 }
 
@@ -43,7 +45,8 @@ void ImageCache::Impl::evict(const std::string& id, EvictionReason reason, Victi
   entries.evict(id, reason);
 }
 
-Result<std::uint64_t> ImageCache::Impl::free_bytes() const {
+Result<std::uint64_t> ImageCache::Impl::free_bytes() {
+  look_at_held();
   struct statvfs space{};
   if (::statvfs(layout.base.c_str(), &space) != 0) return base::fail_errno(layout.base.native(), errno);
   return static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;
@@ -59,19 +62,21 @@ Result<void> ImageCache::Impl::make_room(const std::string& for_id, std::uint64_
   // What running fills have reserved and not yet written is not free any more, though the file system says so; it has
   // mostly been allocated at their start, so this errs on the side of evicting.
   const std::uint64_t needed = bytes + options.free_space_floor_bytes;
-  // Nothing is evicted for what would not fit even then: pinned files and what running fills have reserved stay.
+  // Nothing is evicted for what would not fit even then: files that are pinned or held stay, and what running fills
+  // have reserved.
   std::uint64_t leftover_bytes = 0;
   for (const auto& [id, partial] : partials) leftover_bytes += partial.bytes;
   for (const auto& [name, size_bytes] : invalid) leftover_bytes += size_bytes;
-  const std::uint64_t being_filled = entries.reserved_bytes() - leftover_bytes - leaving_bytes;
-  const std::uint64_t could_be_freed = entries.bytes() - entries.pinned_bytes() + leftover_bytes;
-  if (bytes > 0 && (entries.pinned_bytes() + being_filled + bytes > limit || free_bytes + could_be_freed < needed)) {
-    return fail(
-        Errc::no_space,
-        fmt::format("image {}: no room for {} in {}: {} are pinned, {} spoken for by running fills, {} free "
-                    "on the file system",
-                    for_id, base::format_bytes(bytes), layout.base.native(), base::format_bytes(entries.pinned_bytes()),
-                    base::format_bytes(being_filled), base::format_bytes(free_bytes)));
+  const std::uint64_t being_filled = entries.reserved_bytes() - leftover_bytes - leaving_bytes - held_alone_bytes;
+  const std::uint64_t staying = entries.staying_bytes() + held_alone_bytes;
+  const std::uint64_t could_be_freed = entries.bytes() - entries.staying_bytes() + leftover_bytes;
+  if (bytes > 0 && (staying + being_filled + bytes > limit || free_bytes + could_be_freed < needed)) {
+    return fail(Errc::no_space,
+                fmt::format("image {}: no room for {} in {}: {} are pinned or held for imports, {} spoken for by "
+                            "running fills, {} free "
+                            "on the file system",
+                            for_id, base::format_bytes(bytes), layout.base.native(), base::format_bytes(staying),
+                            base::format_bytes(being_filled), base::format_bytes(free_bytes)));
   }
   const auto too_much = [&] { return bytes_to_stay() + bytes > limit; };
   const auto removable = [this](const auto& item) { return !unremovable.contains(item.first); };
@@ -95,10 +100,11 @@ Result<void> ImageCache::Impl::make_room(const std::string& for_id, std::uint64_
       break;
     }
   }
-  // What is left is pinned, or it is not ours: the limit holds all the same.
+  // What is left is pinned or held, or it is not ours: the limit holds all the same.
   if (bytes > 0 && (too_much() || free_bytes < needed)) {
-    return fail(Errc::no_space, fmt::format("image {}: no room for {} in {}: what is there is pinned or being filled",
-                                            for_id, base::format_bytes(bytes), layout.base.native()));
+    return fail(Errc::no_space,
+                fmt::format("image {}: no room for {} in {}: what is there is pinned, held or being filled", for_id,
+                            base::format_bytes(bytes), layout.base.native()));
   }
   // What is to be written takes the place of what goes, and not before that is gone: it is counted once.
   const std::uint64_t replaced = std::min(bytes, victims.leaving_bytes);

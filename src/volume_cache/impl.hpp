@@ -250,7 +250,7 @@ struct VolumeCache::Impl {
   Task<void> drop_import(BasePtr image_volume, std::string why);
   /// Empty: there is none.
   Task<void> let_go_of(std::string held_file);
-  Result<void> find_imports();
+  void find_imports();
   Task<void> resume_imports();
 
   // source.cpp

@@ -216,10 +216,8 @@ Task<void> VolumeCache::Impl::drop_import(BasePtr image_volume, std::string why)
   }
 }
 
-Result<void> VolumeCache::Impl::find_imports() {
-  IMAGECACHE_TRY(const std::vector<image_cache::ImageCache::Held> held, images.held());
-  for (const auto& file : held) held_at_start[file.owner] = file.name;
-  return {};
+void VolumeCache::Impl::find_imports() {
+  for (const auto& file : images.held()) held_at_start[file.owner] = file.name;
 }
 
 Task<void> VolumeCache::Impl::resume_imports() {

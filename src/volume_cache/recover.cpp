@@ -67,7 +67,7 @@ Result<void> VolumeCache::Impl::recover() {
   IMAGECACHE_CHECK(catalog.drop_fences_before(now - std::chrono::hours(24)));
   fences_dropped_at = now;
 
-  IMAGECACHE_CHECK(find_imports());
+  find_imports();
   // Image-volumes first: what is unfinished of them is removed with both its rows.
   IMAGECACHE_TRY(const auto names, names_on_backends());
   IMAGECACHE_TRY(const std::vector<catalog::ImageVolume> rows, catalog.list_image_volumes(std::nullopt));

@@ -112,6 +112,8 @@ class Rig {
     io.reset();
     cache.reset();
   }
+  /// From the next start on.
+  void change(const std::function<void(Options&)>& how) { how(options_); }
   void restart() {
     stop();
     start();
