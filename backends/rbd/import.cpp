@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "backends/rbd/import_url.hpp"
 #include "backends/rbd/rbd_driver.hpp"
 #include "base/child.hpp"
 #include "base/crash_point.hpp"
@@ -54,7 +55,8 @@ Result<void> compare(librbd::Image& image, const ImageFile& wanted, const std::s
 }  // namespace
 
 Result<void> RbdDriver::run_rbd(std::vector<std::string> arguments, const std::string& what, std::chrono::seconds limit,
-                                std::vector<int> descriptors, std::stop_token stop) const {
+                                std::vector<int> descriptors, std::stop_token stop,
+                                std::chrono::seconds silence_limit) const {
   const ClusterOptions& cluster = options_.cluster;
   std::vector<std::string> all{"--cluster", cluster.cluster_name};
   if (!cluster.ceph_conf.empty()) all.insert(all.end(), {"--conf", cluster.ceph_conf});
@@ -70,7 +72,8 @@ Result<void> RbdDriver::run_rbd(std::vector<std::string> arguments, const std::s
                              .arguments = std::move(all),
                              .environment = std::move(environment),
                              .descriptors = std::move(descriptors),
-                             .timeout = limit.count() == 0 ? no_limit : std::chrono::milliseconds(limit)};
+                             .timeout = limit.count() == 0 ? no_limit : std::chrono::milliseconds(limit),
+                             .silence_timeout = silence_limit};
   auto ran = base::run_child(spec, stop);
   if (!ran && ran.error().code == Errc::not_found)
     return fail(Errc::invalid_argument, what + ": Ceph's program rbd is not there; install ceph-common");
@@ -84,6 +87,7 @@ Result<void> RbdDriver::run_rbd(std::vector<std::string> arguments, const std::s
 
 Result<void> RbdDriver::prepare_import(const ImportSource& source, const ImageFile& image, const VolumeId& volume,
                                        std::stop_token stop) {
+  IMAGECACHE_CHECK(check_import_url(source, options_.import_timeout, stop));
   IMAGECACHE_TRY(const auto connection, cluster_.get());
   const nlohmann::json spec{{"type", source.format == ImportSource::Format::raw ? "raw" : "qcow"},
                             {"stream", {{"type", "http"}, {"url", source.url}}}};
@@ -118,8 +122,10 @@ Result<void> RbdDriver::finish_import(const VolumeId& volume, std::stop_token st
     if (*state != RBD_IMAGE_MIGRATION_STATE_PREPARED && *state != RBD_IMAGE_MIGRATION_STATE_EXECUTING)
       return fail(Errc::conflict, volume.name + ": its import is neither prepared nor going on; see rbd status");
     base::crash_point("import.executing");
-    IMAGECACHE_CHECK(run_rbd({"migration", "execute", "--no-progress", spec_of(volume.name)},
-                             volume.name + ": its bytes cannot be imported", std::chrono::seconds(0), {}, stop));
+    // It tells each percent, so its silence tells that it hangs.
+    IMAGECACHE_CHECK(run_rbd({"migration", "execute", spec_of(volume.name)},
+                             volume.name + ": its bytes cannot be imported", std::chrono::seconds(0), {}, stop,
+                             options_.import_stall_timeout));
     base::crash_point("import.executed");
     return fail(Errc::busy, volume.name + ": its bytes are copied, and its import is not ended yet");
   }

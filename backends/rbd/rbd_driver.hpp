@@ -28,6 +28,8 @@ class RbdDriver final : public Driver {
     bool instant_import = false;              ///< rbd_instant_import: it will be asked for, so its means must be there
     unsigned import_objects = 4;              ///< rbd_import_objects: read and written at once by finish_import()
     std::chrono::seconds import_timeout{60};  ///< rbd_import_timeout: of the short steps of an import
+    std::chrono::seconds import_stall_timeout{
+        1800};  ///< rbd_import_stall_timeout: of copying without progress; 0: none
   };
 
   explicit RbdDriver(Options options) : options_(std::move(options)), cluster_(options_.cluster), trash_(cluster_) {}
@@ -88,9 +90,10 @@ class RbdDriver final : public Driver {
   Result<void> abort_import(const std::shared_ptr<Connection>& connection, const std::string& name);
   std::string spec_of(const std::string& name) const { return options_.cluster.pool + "/" + name; }
   /// Runs Ceph's program `rbd`, which can be given up, as a call of librbd cannot. `what` begins the message. A limit
-  /// of 0 is none.
+  /// of 0 is none; that of silence is for one that tells how far it is.
   Result<void> run_rbd(std::vector<std::string> arguments, const std::string& what, std::chrono::seconds limit,
-                       std::vector<int> descriptors, std::stop_token stop) const;
+                       std::vector<int> descriptors, std::stop_token stop,
+                       std::chrono::seconds silence_limit = {}) const;
 
   const Options options_;
   Cluster cluster_;

@@ -52,6 +52,8 @@ Result<std::unique_ptr<Driver>> make_rbd_driver(const BackendOptions& options) {
   made.import_objects = static_cast<unsigned>(objects);
   IMAGECACHE_TRY(const int import_timeout, number("rbd_import_timeout", 60, 1, 3600));
   made.import_timeout = std::chrono::seconds(import_timeout);
+  IMAGECACHE_TRY(const int import_stall_timeout, number("rbd_import_stall_timeout", 1800, 0, 7 * 86400));
+  made.import_stall_timeout = std::chrono::seconds(import_stall_timeout);
   if (cluster.pool.empty()) return wrong("rbd_pool", " is empty: name the pool of the volumes");
   return std::make_unique<RbdDriver>(std::move(made));
 }

@@ -74,7 +74,8 @@ class Driver {
 
   /// In place of create_volume() and copy_image_to_volume(): a new volume of image.virtual_size_bytes() that reads as
   /// `source`, which is the same disk as `image`. Returns only when part of it has been read and compared. On failure
-  /// something may be left, for delete_volume().
+  /// something may be left, for delete_volume(); Errc::corrupt is for what is the image's fault, after others the
+  /// service imports nothing to this backend for a time.
   virtual Result<void> prepare_import(const ImportSource& source, const ImageFile& image, const VolumeId& volume,
                                       std::stop_token stop) {
     static_cast<void>(source), static_cast<void>(image), static_cast<void>(stop);
@@ -83,7 +84,8 @@ class Driver {
 
   /// Copies what has not been copied, which may take hours, and is Errc::busy once it has; the next call, before which
   /// the source can be looked at, makes the volume need it no more. Each goes on where one was cut short. Ends soon
-  /// after a stop (Errc::cancelled). Until it has succeeded, delete_volume() of one that has clones is Errc::busy.
+  /// after a stop (Errc::cancelled), and with Errc::timeout when it does not get on, so that another volume has its
+  /// turn. Until it has succeeded, delete_volume() of one that has clones is Errc::busy.
   virtual Result<void> finish_import(const VolumeId& volume, std::stop_token stop) {
     static_cast<void>(volume), static_cast<void>(stop);
     return {};

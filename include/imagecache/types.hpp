@@ -45,6 +45,8 @@ struct ImportSource {
   enum class Format { raw, qcow2 };
   Format format = Format::raw;
   std::string url;  ///< who knows it can read the image: in no log and no message
+  /// What the image file begins with: who finds something else at the URL has not reached this service.
+  std::string first_bytes;
 };
 
 struct VolumeStats {

@@ -141,19 +141,23 @@ class Output {
   }
   int fd() const { return ours_.get(); }
   /// What is there now, at most about a pipe full. At the pipe's end it is closed.
-  void drain() {
+  /// True if there was something.
+  bool drain() {
+    bool came = false;
     std::array<char, 16384> buffer{};
     for (int i = 0; ours_ && i < 64; ++i) {
       const ssize_t n = ::read(ours_.get(), buffer.data(), buffer.size());
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0 && errno == EAGAIN) return;
+      if (n < 0 && errno == EAGAIN) return came;
       if (n <= 0) {
         ours_.reset();
-        return;
+        return came;
       }
+      came = true;
       text_.append(buffer.data(), std::min(static_cast<std::size_t>(n), limit_bytes_ - text_.size()));
-      if (static_cast<std::size_t>(n) < buffer.size()) return;
+      if (static_cast<std::size_t>(n) < buffer.size()) break;
     }
+    return came;
   }
 
  private:
@@ -219,6 +223,8 @@ Result<ChildResult> run_child(const ChildSpec& spec, std::stop_token stop) {
     static_cast<void>(::write(stopped.get(), &one, sizeof one));
   });
   const auto deadline = Clock::now() + spec.timeout;
+  const bool must_talk = spec.silence_timeout.count() > 0;
+  auto silent_until = Clock::now() + spec.silence_timeout;
   const auto give_up = [&](Errc code, const std::string& why) {
     if (spec.end == ChildEnd::kill) return fail(code, spec.program + ": was killed, " + why);
     if (child.ask_to_end(ended.get())) {
@@ -228,16 +234,19 @@ Result<ChildResult> run_child(const ChildSpec& spec, std::stop_token stop) {
     return fail(code, spec.program + ": does not end, and is left to itself; " + why);
   };
   for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-    if (left <= 0) return give_up(Errc::timeout, "it took too long");
+    const auto now = Clock::now();
+    if (deadline <= now) return give_up(Errc::timeout, "it took too long");
+    if (must_talk && silent_until <= now) return give_up(Errc::timeout, "it did not get on");
+    const auto until = must_talk ? std::min(deadline, silent_until) : deadline;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - now).count();
     std::array<struct pollfd, 4> wait = {
         {{ended.get(), POLLIN, 0}, {stopped.get(), POLLIN, 0}, {output.fd(), POLLIN, 0}, {errors.fd(), POLLIN, 0}}};
     const int ready = ::poll(wait.data(), wait.size(), static_cast<int>(std::min<std::int64_t>(left, 3'600'000)));
     if (ready < 0 && errno != EINTR) return fail_errno(spec.program, errno);
     if (ready <= 0) continue;
     if (wait[1].revents != 0) return give_up(Errc::cancelled, "it was called off");
-    if (wait[2].revents != 0) output.drain();
-    if (wait[3].revents != 0) errors.drain();
+    const bool spoke = wait[2].revents != 0 && output.drain();
+    if ((wait[3].revents != 0 && errors.drain()) || spoke) silent_until = Clock::now() + spec.silence_timeout;
     if (wait[0].revents != 0) break;
   }
   const int status = child.wait();

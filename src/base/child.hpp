@@ -32,6 +32,8 @@ struct ChildSpec {
   std::uint64_t file_size_limit_bytes = 0;
   std::size_t output_limit_bytes = 4096;  ///< of output and errors each; what is beyond is read and dropped
   std::chrono::milliseconds timeout{0};
+  /// How long it may say nothing, for one that tells how far it is; 0: as long as it lasts.
+  std::chrono::milliseconds silence_timeout{0};
   ChildEnd end = ChildEnd::kill;
   std::chrono::milliseconds ask_grace{10'000};
   bool may_gain_privileges = false;  ///< sudo can do nothing without

@@ -83,6 +83,16 @@ constexpr auto table = std::to_array<Option>({
      .max = 3600,
      .help = "For Ceph: a step of an instant import that should be short is given up after this."},
     {.section = backend_scope,
+     .name = "rbd_import_stall_timeout",
+     .type = integer,
+     .default_text = "1800",
+     .unit = "seconds",
+     .min = 0,
+     .max = 7 * day_s,
+     .help =
+         "For Ceph: the copying of an instant import that has not come one percent of its image further for so long "
+         "is ended, and goes on when others have had their turn; 0: it is waited for."},
+    {.section = backend_scope,
      .name = "volume_group",
      .type = string,
      .default_text = "cinder-volumes",

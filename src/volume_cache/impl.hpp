@@ -230,8 +230,11 @@ struct VolumeCache::Impl {
     convert::Inspection inspection;
     bool is_cached = false;  ///< its file is one of the image cache
   };
-  /// Is its file in the cache, so that it is durable and counted there, and the backend able to read it?
-  bool may_import(const Backend& to, const Opened& image) const;
+  /// Is its file in the cache, so that it is durable and counted there, and the backend able to read it? False also
+  /// while that backend rests from imports; then it is counted as put off.
+  bool may_import(const Backend& to, const Opened& image);
+  /// After an import that failed for the URL or the storage: none for a time, which grows until one succeeds.
+  std::chrono::seconds rest_from_imports(const std::string& backend);
   /// False: it is to be copied; nothing of the attempt is left. `file` is the image file, `disk` what is in it.
   Task<Result<bool>> import_image_volume(BuildPtr build, BasePtr image_volume, base::Fd file, convert::Format format,
                                          const ImageFile& disk, bool& touched);
@@ -437,6 +440,11 @@ struct VolumeCache::Impl {
   std::map<std::string, Job> jobs;
   std::map<std::string, BuildPtr> job_builds;  // what a running job waits for
   std::list<std::string> job_order;            // oldest first: old ones are forgotten
+  struct ImportRest {
+    std::chrono::seconds time{0};
+    base::WallTime until{};
+  };
+  std::map<std::string, ImportRest> import_rests;  // by backend
   std::vector<Stray> strays;
   std::size_t waiting_copies = 0;  // of creations: those that wait for their source or a slot
   std::uint64_t scratch_reserved_bytes = 0;

@@ -17,13 +17,37 @@ namespace {
 
 constexpr unsigned enough_empty_looks = 5;  // one after the other: five minutes by default
 constexpr std::chrono::seconds shortest_pause{1}, longest_pause{300};
+constexpr std::size_t compared_bytes = 4096;
+// Without imports, after one that the URL or the cluster is at fault for.
+constexpr std::chrono::seconds shortest_rest{60}, longest_rest{3600};
+
+/// Not the image's fault, so that the next image would fare no better, and its volume wait for as long.
+bool is_of_the_place(Errc code) {
+  return code != Errc::corrupt && code != Errc::unacceptable_image && code != Errc::cancelled;
+}
 
 }  // namespace
 
-bool VolumeCache::Impl::may_import(const Backend& to, const Opened& image) const {
+bool VolumeCache::Impl::may_import(const Backend& to, const Opened& image) {
   const convert::Inspection& found = image.inspection;
   if (to.options().import_url.empty() || !to.capabilities().can_import || !image.is_cached) return false;
-  return found.plain && (found.format == convert::Format::qcow2 || convert::stored_as_raw(found.format));
+  if (!found.plain || (found.format != convert::Format::qcow2 && !convert::stored_as_raw(found.format))) return false;
+  const std::lock_guard lock(mutex);
+  const auto rest = import_rests.find(to.options().name);
+  // A clock that was set back makes no rest longer.
+  const auto left = rest == import_rests.end() ? base::WallTime::duration() : rest->second.until - clock.now();
+  if (left.count() <= 0 || left > longest_rest) return true;
+  ++counters.volume_imports_put_off;
+  return false;
+}
+
+std::chrono::seconds VolumeCache::Impl::rest_from_imports(const std::string& backend) {
+  const std::lock_guard lock(mutex);
+  ImportRest& rest = import_rests[backend];
+  if (rest.until > clock.now()) return rest.time;  // of several at once the first was enough
+  rest.time = rest.time.count() == 0 ? shortest_rest : std::min(rest.time * 2, longest_rest);
+  rest.until = clock.now() + rest.time;
+  return rest.time;
 }
 
 Task<Result<void>> VolumeCache::Impl::prepare_import(BuildPtr build, BasePtr image_volume, ImportSource source,
@@ -46,16 +70,26 @@ Task<Result<bool>> VolumeCache::Impl::import_image_volume(BuildPtr build, BasePt
                                                           convert::Format format, const ImageFile& disk,
                                                           bool& touched) {
   const Backend& place = *build->backend;
+  auto read_head = [fd = file.get()]() -> Result<std::string> {
+    std::string bytes(compared_bytes, '\0');
+    IMAGECACHE_TRY(const std::size_t n, base::read_at(fd, std::as_writable_bytes(std::span(bytes)), 0, "image file"));
+    bytes.resize(n);
+    return bytes;
+  };
+  IMAGECACHE_CO_TRY(std::string first_bytes, co_await base::offload(pool, read_head));
   Result<std::string> held = co_await images.hold(image_volume->volume_id, build->image.id, file.get());
   Result<void> done;
+  bool is_of_the_place_now = false;
   if (held) {
     base::crash_point("import.held");
     image_volume->held_file = *held;  // until the image-volume is gone, whatever comes
     touched = true;
     ImportSource source{
         .format = format == convert::Format::qcow2 ? ImportSource::Format::qcow2 : ImportSource::Format::raw,
-        .url = place.options().import_url + std::string(import_path) + *held};
+        .url = place.options().import_url + std::string(import_path) + *held,
+        .first_bytes = std::move(first_bytes)};
     done = co_await prepare_import(build, image_volume, std::move(source), disk);
+    is_of_the_place_now = !done && is_of_the_place(done.error().code);
   } else {
     done = std::unexpected(held.error());
   }
@@ -63,11 +97,16 @@ Task<Result<bool>> VolumeCache::Impl::import_image_volume(BuildPtr build, BasePt
     base::crash_point("import.sealed");
     ++counters.volume_imports_started;
     image_volume->import = Base::Import::copying;  // nobody else has it yet
+    const std::lock_guard lock(mutex);
+    import_rests.erase(place.options().name);
     co_return true;
   }
   ++counters.volume_imports_refused;
   base::log::warning(room_name, &build->context, "image {} is copied to {} as ever, for it cannot be imported: {}",
                      build->image.id, place.options().name, done.error().message);
+  if (is_of_the_place_now)
+    base::log::warning(room_name, &build->context, "nothing is imported to {} for the next {} s", place.options().name,
+                       rest_from_imports(place.options().name).count());
   if (touched) {
     IMAGECACHE_CO_CHECK(co_await build->backend->delete_volume(VolumeId{image_volume->name}));
     touched = false;

@@ -15,6 +15,8 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 import urllib.parse
 import uuid
@@ -23,6 +25,8 @@ import rig
 from harness import call, until
 from rbd_test import POOL, Pool
 from rig import expect, expect_equal
+
+ELSEWHERE, IMPATIENT = "rbd-elsewhere", "rbd-impatient"
 
 GATED_RBD = r'''#!/usr/bin/python3
 import os, pathlib, re, signal, subprocess, sys
@@ -265,12 +269,63 @@ def else_copied(ours, pool, gate):
     expect_equal(Import(ours, compressed).row()["import"], None, "the import of a compressed image")
     pool.same(ours.image, f"volume-{volume_id}", 1)
 
+    refused = imports(ours, "refused")
     gate.set("no-prepare")
     image_id = add_qcow2(ours, "-o", "compat=0.10")
     volume_id, hook = ours.create(image_id=image_id)
     expect_equal(hook["outcome"], "miss", "the outcome where no import can be prepared")
     expect_equal(Import(ours, image_id).names(), [], "what is held of an image that was copied")
-    expect_equal(imports(ours, "refused"), 1, "imports that were refused")
+    expect_equal(imports(ours, "refused"), refused + 1, "imports that were refused")
+    pool.same(ours.image, f"volume-{volume_id}", 1)
+
+
+def another_server(stack):
+    """At the address of ours, one that has nothing: librbd would read zeroes from its 404."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", folder],
+                              stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    stack.callback(server.wait)
+    stack.callback(server.kill)
+    url = f"http://127.0.0.1:{port}"
+
+    def listens():
+        try:
+            return call("GET", url).status == 200
+        except OSError:
+            return False
+    until(listens, f"a server at {url}")
+    return url
+
+
+def asks_its_url_first(ours, pool, url):
+    before = pool.names()
+    refused, put_off = imports(ours, "refused"), imports(ours, "put_off")
+    volume_id, hook = ours.create(section=ELSEWHERE, image_id=add_qcow2(ours))
+    expect_equal(hook["outcome"], "miss", "the outcome where another server answers")
+    pool.same(ours.image, f"volume-{volume_id}", 1)
+    expect_equal(imports(ours, "refused"), refused + 1, "imports that were refused")
+    expect_equal(len(pool.names() - before), 2, "new in the pool: an image-volume and its clone")
+    log = "".join(text.read_text(errors="replace") for text in (ours.folder / "daemon").rglob("*.log"))
+    expect(f"rbd_import_url {url}: a part of an image file is 404 in place of 206" in log, "the log says what was seen")
+    volume_id, _ = ours.create(section=ELSEWHERE, image_id=add_qcow2(ours))
+    pool.same(ours.image, f"volume-{volume_id}", 1)
+    expect_equal((imports(ours, "refused"), imports(ours, "put_off")), (refused + 1, put_off + 1), "the next is not tried")
+
+
+def ends_what_does_not_get_on(ours, pool, gate):
+    for name in ("open", "is-waiting"):
+        gate.unset(name)
+    failed = imports(ours, "failed")
+    image_id = add_qcow2(ours)
+    volume_id, _ = ours.create(section=IMPATIENT, image_id=image_id)
+    gate.wait("is-waiting")
+    until(lambda: imports(ours, "failed") > failed, "an end of the copying that says nothing")
+    expect_equal(Import(ours, image_id).row()["import"], "copying", "the import, which is tried again")
+    gate.set("open")  # for the next attempt
+    Import(ours, image_id).wait(None)
     pool.same(ours.image, f"volume-{volume_id}", 1)
 
 
@@ -281,15 +336,20 @@ def test(stack):
     stack.callback(pool.close)
     strangers = pool.names()
     gate = Gate(stack)
-    ours = stack.enter_context(rig.Rig("rbd1", {
+    section = {
         "volume_driver": "cinder.volume.drivers.rbd.RBDDriver", "rbd_pool": POOL, "rbd_ceph_conf": conf,
-        "rbd_store_chunk_size": 1, "rbd_instant_import": "true", "rbd_import_url": "@IMAGE_URL@/"},
+        "rbd_store_chunk_size": 1, "rbd_instant_import": "true", "rbd_import_url": "@IMAGE_URL@/"}
+    elsewhere = another_server(stack)
+    ours = stack.enter_context(rig.Rig("rbd1", section, others={
+        ELSEWHERE: {**section, "rbd_import_url": elsewhere}, IMPATIENT: {**section, "rbd_import_stall_timeout": 5}},
         own="import_linger = 0\nimport_look_interval = 1"))
     usable_at_once(ours, pool, gate, rig.Cinder(ours, "cinder.volume.drivers.rbd.RBDDriver"))
     outlives_the_daemon(ours, pool, gate)
     hand_over_sockets(ours, stack)
     settles_each_step(ours, pool)
     damaged(ours, pool, gate)
+    ends_what_does_not_get_on(ours, pool, gate)
+    asks_its_url_first(ours, pool, elsewhere)
     else_copied(ours, pool, gate)
     for row in call("GET", f"{ours.daemon.status_url}/v1/image-volumes").json()["image_volumes"]:
         status = call("DELETE", f"{ours.daemon.status_url}/v1/image-volumes/{row['id']}").status

@@ -119,6 +119,21 @@ Result<std::unique_ptr<VolumeReader>> FaultDriver::read_volume(const VolumeId& v
   return around(Op::read, [&] { return inner_->read_volume(volume); });
 }
 
+Result<void> FaultDriver::prepare_import(const ImportSource& source, const ImageFile& image, const VolumeId& volume,
+                                         std::stop_token stop) {
+  return around(Op::prepare, [&] { return inner_->prepare_import(source, image, volume, stop); }, stop);
+}
+Result<void> FaultDriver::finish_import(const VolumeId& volume, std::stop_token stop) {
+  const auto unless_stopped = [&]() -> Result<void> {
+    if (stop.stop_requested()) return fail(Errc::cancelled, volume.name + ": stopped");
+    return inner_->finish_import(volume, stop);
+  };
+  return around(Op::finish, unless_stopped, stop);
+}
+Result<bool> FaultDriver::needs_import_source(const VolumeId& volume) {
+  return around(Op::needs, [&] { return inner_->needs_import_source(volume); });
+}
+
 Result<std::optional<std::uint64_t>> FaultDriver::used_bytes(const VolumeId& volume) {
   return inner_->used_bytes(volume);
 }

@@ -17,8 +17,24 @@ namespace imagecache::test {
 
 class FaultDriver final : public Driver {
  public:
-  enum class Op { setup, stats, list, create, copy, seal, clone, extend, remove, connect, maintain, read };
-  static constexpr std::size_t op_count = 12;
+  enum class Op {
+    setup,
+    stats,
+    list,
+    create,
+    copy,
+    seal,
+    clone,
+    extend,
+    remove,
+    connect,
+    maintain,
+    read,
+    prepare,
+    finish,
+    needs
+  };
+  static constexpr std::size_t op_count = 15;
   /// Whether a failing call reaches the driver inside: `after` is the backend that did it and then lost its answer.
   enum class When { before, after };
 
@@ -26,7 +42,8 @@ class FaultDriver final : public Driver {
 
   /// The nth call of `op` from now on (1: the next) fails with `error`, and the `times - 1` after it.
   void fail_call(Op op, Error error, unsigned nth = 1, unsigned times = 1, When when = When::before);
-  /// Calls of `op` wait, before they reach the driver inside, until release(op); a held copy also ends by its stop.
+  /// Calls of `op` wait, before they reach the driver inside, until release(op); a held copy or import also ends by its
+  /// stop.
   void hold(Op op);
   void release(Op op);
   /// True once `count` calls of `op` are held; false if that took longer than `limit`.
@@ -57,6 +74,10 @@ class FaultDriver final : public Driver {
   Result<ModelUpdate> model_update(const VolumeId& volume) override;
   Result<void> maintain() override;
   Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& volume) override;
+  Result<void> prepare_import(const ImportSource& source, const ImageFile& image, const VolumeId& volume,
+                              std::stop_token stop) override;
+  Result<void> finish_import(const VolumeId& volume, std::stop_token stop) override;
+  Result<bool> needs_import_source(const VolumeId& volume) override;
 
  private:
   struct Fault {

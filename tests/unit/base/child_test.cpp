@@ -85,6 +85,20 @@ TEST_F(RunChild, WhatTakesTooLongIsEnded) {
   }
 }
 
+TEST_F(RunChild, OneThatMustTalkIsEndedWhenItFallsSilentAndNotBefore) {
+  auto talks = shell("for i in 1 2 3 4 5 6; do echo $i >&2; sleep 0.2; done");
+  talks.silence_timeout = 1s;
+  const auto done = run_child(talks, {});
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(done->exit_status, 0);
+  auto falls_silent = shell("echo 1 >&2; exec sleep 60");
+  falls_silent.silence_timeout = 100ms;
+  const auto ended = run_child(falls_silent, {});
+  ASSERT_FALSE(ended);
+  EXPECT_EQ(ended.error().code, Errc::timeout);
+  EXPECT_THAT(ended.error().message, HasSubstr("it did not get on"));
+}
+
 TEST_F(RunChild, AStopEndsItAsItsDeadlineWould) {
   for (const ChildEnd end : {ChildEnd::kill, ChildEnd::ask}) {
     const auto child = stopped_once_ready("", "exec sleep 1000", end, 60s);

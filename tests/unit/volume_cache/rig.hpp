@@ -25,6 +25,7 @@
 #include "events/notifier.hpp"
 #include "image_cache/image_cache.hpp"
 #include "support/fault_driver.hpp"
+#include "support/importing_driver.hpp"
 #include "support/temp_dir.hpp"
 #include "volume_cache/volume_cache.hpp"
 
@@ -311,7 +312,7 @@ class Rig : public ::testing::Test {
     pool_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "work", .threads = 4});
     fills_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "fill", .threads = 4});
     digests_ = std::make_unique<base::BlockingPool>(base::BlockingPool::Options{.name = "digest", .threads = 4});
-    image_cache::Options image_options;
+    image_cache::Options image_options = image_options_;
     image_options.directory = (directory_ / "images").native();
     images_ = std::make_unique<image_cache::ImageCache>(image_options, origin_, *pool_, *fills_, *digests_, clock_,
                                                         counters_);
@@ -325,7 +326,12 @@ class Rig : public ::testing::Test {
       options.volume_backend_name = name + "-pool";
       options.host = "host@" + name;
       if (!memory_.contains(name)) memory_[name] = std::make_shared<backends::MemoryDriver>(memory_options_);
-      auto driver = std::make_unique<test::FaultDriver>(std::make_unique<Forward>(memory_[name]));
+      std::shared_ptr<Driver> storage = memory_[name];
+      if (!options.import_url.empty()) {
+        if (!importing_.contains(name)) importing_[name] = std::make_shared<test::ImportingDriver>(storage);
+        storage = importing_[name];
+      }
+      auto driver = std::make_unique<test::FaultDriver>(std::make_unique<Forward>(storage));
       if (capabilities_) driver->set_capabilities(*capabilities_);
       drivers_[name] = driver.get();
       backends.push_back(std::make_unique<Backend>(options, std::move(driver)));
@@ -420,6 +426,12 @@ class Rig : public ::testing::Test {
     Result<ConnectionInfo> initialize_connection(const VolumeId& v) override { return to_->initialize_connection(v); }
     Result<std::unique_ptr<VolumeReader>> read_volume(const VolumeId& v) override { return to_->read_volume(v); }
     Result<std::optional<std::uint64_t>> used_bytes(const VolumeId& v) override { return to_->used_bytes(v); }
+    Result<void> prepare_import(const ImportSource& from, const ImageFile& i, const VolumeId& v,
+                                std::stop_token s) override {
+      return to_->prepare_import(from, i, v, s);
+    }
+    Result<void> finish_import(const VolumeId& v, std::stop_token s) override { return to_->finish_import(v, s); }
+    Result<bool> needs_import_source(const VolumeId& v) override { return to_->needs_import_source(v); }
 
    private:
     const std::shared_ptr<Driver> to_;  // shared with the test, which looks into it
@@ -431,11 +443,13 @@ class Rig : public ::testing::Test {
   events::Counters counters_{};
   RecordingNotifier notifier_;
   Options options_;
+  image_cache::Options image_options_;  ///< but for the directory
   std::map<std::string, BackendOptions> backend_options_;
   catalog::QuotaDefaults quota_;
   std::optional<Capabilities> capabilities_;
   backends::MemoryDriver::Options memory_options_;
   std::map<std::string, std::shared_ptr<backends::MemoryDriver>> memory_;
+  std::map<std::string, std::shared_ptr<test::ImportingDriver>> importing_;  // of those with an import_url
   std::map<std::string, test::FaultDriver*> drivers_;
   std::unique_ptr<base::IoThreads> io_;
   std::unique_ptr<base::BlockingPool> pool_, fills_, digests_;
