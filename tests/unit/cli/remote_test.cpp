@@ -272,19 +272,20 @@ TEST_F(Remote, WarmingWhereNothingIsKeptSaysSo) {
 
 TEST_F(Remote, TheReportIsATableAndJsonAndCsv) {
   FakeDaemon daemon(always(200, R"({"image_volumes":[{"id":"v1","image_id":"i1","backend":"file1","state":"ready",
-      "requesting_project":"p1","clones":7,"living_clones":5,"size_gb":3,"used_bytes":1073741824,"saved_s":12.5,
+      "import":"copying","requesting_project":"p1","clones":7,"living_clones":5,"size_gb":3,"used_bytes":1073741824,"saved_s":12.5,
       "uses":[{"image_id":"i1","project_id":"p2","clones":7,"saved_s":12.5,"last_used":"2026-01-01T00:00:00.000000"}]}],
       "refusals":[{"backend":"file1","image_id":"i2","kind":"quota","reason":"says \"no\", twice","project_id":"=p",
       "size_gb":9,"count":2,"last_at":"2026-01-02T00:00:00.000000"}],"total":{}})"));
   EXPECT_EQ(run_at(daemon, {"image-volumes", "report"}), 0) << err();
-  EXPECT_THAT(out(),
-              HasSubstr("| i1    | file1   | p1           | ready |      7 |      5 | 3 GiB | 1.0 GiB | 12.5 s |"));
+  EXPECT_THAT(
+      out(),
+      HasSubstr("| i1    | file1   | p1           | ready | copying |      7 |      5 | 3 GiB | 1.0 GiB | 12.5 s |"));
   EXPECT_THAT(out(), HasSubstr("Not kept:"));
   EXPECT_THAT(out(), HasSubstr("says \"no\", twice"));
   EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "-f", "csv"}), 0) << err();
   EXPECT_EQ(out(),
-            "image_id,backend,requesting_project,state,clones,living_clones,size_gb,used_bytes,saved_s\r\n"
-            "i1,file1,p1,ready,7,5,3,1073741824,12.5\r\n");
+            "image_id,backend,requesting_project,state,import,clones,living_clones,size_gb,used_bytes,saved_s\r\n"
+            "i1,file1,p1,ready,copying,7,5,3,1073741824,12.5\r\n");
   EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "--refused", "-f", "csv"}), 0) << err();
   EXPECT_THAT(out(), HasSubstr("i2,file1,'=p,9,2,2026-01-02T00:00:00.000000,quota,\"says \"\"no\"\", twice\"\r\n"));
   EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "--by-project", "-f", "json"}), 0) << err();
@@ -302,7 +303,7 @@ TEST_F(Remote, WhatABackendCannotSayIsUnknownAndNotNothing) {
   EXPECT_EQ(run_at(daemon, {"image-volumes", "report"}), 0) << err();
   EXPECT_THAT(out(), HasSubstr("| 3 GiB | unknown | 12.5 s |"));
   EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "-f", "csv"}), 0) << err();
-  EXPECT_THAT(out(), HasSubstr("i1,array1,p1,ready,7,5,3,,12.5\r\n"));
+  EXPECT_THAT(out(), HasSubstr("i1,array1,p1,ready,,7,5,3,,12.5\r\n"));
   EXPECT_EQ(run_at(daemon, {"image-volumes", "report", "-f", "json"}), 0) << err();
   EXPECT_TRUE(json().at("image_volumes").at(0).at("used_bytes").is_null());
   EXPECT_TRUE(json().at("total").at("used_bytes").is_null());
