@@ -101,6 +101,22 @@ TEST(BlockStorageRoles, WhatATypeSaysOfEncryptionIsShownToThoseWhoMayUseIt) {
   }
 }
 
+TEST(BlockStorageRoles, OfATypesExtraSpecsUsersSeeThoseThatAreForThem) {
+  Cloud cloud;
+  const auto id = cloud.new_type(
+      {{"name", "gold"}, {"extra_specs", {{"volume_backend_name", "file1"}, {"multiattach", "<is> True"}}}});
+  const auto seen = [&](const std::string& token) {
+    return parsed(cloud.ask(token, "GET", "/types/" + id))["volume_type"];
+  };
+  EXPECT_EQ(seen("blue")["extra_specs"], (json{{"multiattach", "<is> True"}}))
+      << "which backend it is, is nobody's business";
+  EXPECT_FALSE(seen("blue").contains("qos_specs_id"));
+  EXPECT_EQ(seen("admin")["extra_specs"].size(), 2U);
+  EXPECT_TRUE(seen("admin").contains("qos_specs_id"));
+  // Who names none gets the type of the first backend.
+  EXPECT_EQ(parsed(cloud.ask("blue", "GET", "/types/default"))["volume_type"]["id"], id);
+}
+
 TEST(BlockStorageRoles, ATypeThatIsNotPublicIsForTheProjectsThatHaveAccess) {
   Cloud cloud;
   const auto before = cloud.created("red");
