@@ -2,6 +2,7 @@
 // there are request lines in the bytes.
 #include <sys/socket.h>
 
+#include <atomic>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <cstddef>
@@ -29,6 +30,7 @@ struct World {
   Upstreams upstreams{{}, limits};
   base::BlockingPool pool{{.name = "read", .threads = 1}};
   events::Counters counters{};
+  std::atomic<unsigned> waiting = 0;
   std::size_t handled = 0;
   Shared shared{limits,
                 [this](Exchange& exchange) -> base::Task<void> {
@@ -42,7 +44,10 @@ struct World {
                   }
                   static_cast<void>(co_await exchange.respond(std::move(response)));
                 },
-                pool, counters, upstreams};
+                pool,
+                counters,
+                upstreams,
+                waiting};
 };
 
 base::Task<void> serve(Socket socket, const Shared& shared) {
