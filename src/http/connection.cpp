@@ -78,7 +78,10 @@ void Connection::drain() {
 }
 
 void Connection::leave_if_idle() {
-  if (idle_ && idle_since()) transport_.hurry(Direction::read, std::chrono::steady_clock::now());
+  // It may have carried a request since it was chosen, or be another of the same address.
+  const auto since = idle_since();
+  const auto now = std::chrono::steady_clock::now();
+  if (idle_ && since && *since <= now - shared_.limits.stop_grace) transport_.hurry(Direction::read, now);
 }
 
 std::optional<std::chrono::steady_clock::time_point> Connection::idle_since() const {

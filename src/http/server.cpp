@@ -71,10 +71,14 @@ struct Server::Impl {
   }
 
   base::Task<void> accept_loop(std::shared_ptr<Listener> listener) {
+    std::vector<Socket> connected;  // and not let in yet when the stop came
     while (!listener->stopped) {
       auto [error, socket] = co_await listener->acceptor.async_accept(io.next(), use_tuple);
       if (!error) {
-        if (!co_await take_place()) break;
+        if (!co_await take_place(Until::stop)) {
+          connected.push_back(std::move(socket));
+          break;
+        }
         admit(std::move(socket), *listener);
         continue;
       }
@@ -89,26 +93,31 @@ struct Server::Impl {
       co_await base::sleep_until(base::in(std::chrono::milliseconds(100)));
     }
     // Who has connected to a socket that goes with us is answered still; who waits at an inherited one is the next
-    // process's.
+    // process's. Nobody else can connect while some wait for a place.
     while (!listener->inherited) {
       Socket socket(io.next());
       error_code error;
       listener->acceptor.non_blocking(true, error);
       if (!error) listener->acceptor.accept(socket, error);
-      if (error || !co_await take_place()) break;
-      admit(std::move(socket), *listener);
+      if (error) break;
+      connected.push_back(std::move(socket));
     }
     error_code ignored;
     listener->acceptor.close(ignored);
     if (!listener->unix_path.empty()) ::unlink(listener->unix_path.c_str());
+    for (Socket& socket : connected) {
+      if (!co_await take_place(Until::close)) break;
+      admit(std::move(socket), *listener);
+    }
     left(nullptr);
   }
 
+  enum class Until { stop, close };
   /// A place among max_connections, counted in `admitted` and `running`. Whoever has connected waits for one, in hand
   /// or in the kernel's queue: a refusal would be an error to clients that a short wait does not hurt. While he does,
   /// connections end with their answer, and of those without a request the one that has had none for longest goes.
-  /// False: the stop has waited long enough.
-  base::Task<bool> take_place() {
+  /// False: a stop has begun, or has waited long enough.
+  base::Task<bool> take_place(Until until) {
     struct Waiting {
       std::atomic<unsigned>* count = nullptr;
       ~Waiting() {
@@ -119,7 +128,7 @@ struct Server::Impl {
       const auto seen = changed.version();
       {
         const std::lock_guard lock(mutex);
-        if (closing) co_return false;
+        if (closing || (until == Until::stop && stopping)) co_return false;
         if (admitted < limits.max_connections) {
           ++admitted;
           ++running;
@@ -187,6 +196,7 @@ struct Server::Impl {
         const std::lock_guard lock(impl.mutex);
         impl.connections.insert(&connection);
         if (impl.stopping) connection.drain();
+        if (impl.closing) connection.close();
         impl.shared.counters.http_connections.fetch_add(1, std::memory_order_relaxed);
       }
       ~Listed() {
@@ -304,6 +314,7 @@ base::Task<void> Server::stop(base::Deadline deadline) {
       });
     }
     impl_->listeners.clear();
+    impl_->changed.notify();
   }
   impl_->for_each_connection(&Connection::drain);
   if (!co_await impl_->wait_empty(deadline)) {

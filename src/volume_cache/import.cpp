@@ -188,7 +188,7 @@ Task<void> VolumeCache::Impl::run_import(BasePtr image_volume, bool resumed) {
       unchecked = false;
       done = co_await of->finish_import(name, stop);
     }
-    if (!done && done.error().code == Errc::busy) {
+    if (right && !done && done.error().code == Errc::busy) {
       unchecked = true;  // before what was copied stands
       if (!std::exchange(copied, true)) continue;
     }

@@ -242,6 +242,37 @@ TEST_F(Edges, AStopAnswersThoseWhoWaitToBeLetIn) {
   for (auto& peer : waiting) EXPECT_TRUE(peer.read_to_end().bytes.starts_with("HTTP/1.1 200"));
 }
 
+TEST_F(Edges, WhileSomeWaitAtAStopNobodyElseCanConnect) {
+  std::atomic<bool> may_answer = false;
+  serve(
+      [&](Exchange& exchange) -> base::Task<void> {
+        while (!may_answer) co_await base::sleep_until(base::in(std::chrono::milliseconds(1)));
+        co_await test_rig::say(exchange, "");
+      },
+      {.max_connections = 1});
+  const std::uint16_t port = server->port();
+  std::vector<RawPeer> peers;
+  for (int i = 0; i < 2; ++i) {
+    peers.push_back(RawPeer::connect(port));
+    peers.back().send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+  }
+  auto stopped = std::async(std::launch::async, [&] { stop(server); });
+  const auto can_connect = [port] {
+    const base::Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  };
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (can_connect() && std::chrono::steady_clock::now() < patience) std::this_thread::yield();
+  EXPECT_FALSE(can_connect());
+  may_answer = true;
+  for (auto& peer : peers) EXPECT_TRUE(peer.read_to_end().bytes.starts_with("HTTP/1.1 200"));
+  stopped.get();
+}
+
 TEST_F(Edges, AClientThatSaysItsLastWordFirstIsAnsweredStill) {
   serve_counting();
   const auto [status, all] =
