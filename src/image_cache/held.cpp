@@ -72,7 +72,7 @@ void ImageCache::Impl::end_hold(const std::string& name) {
   {
     const std::lock_guard lock(mutex);
     if (const auto found = held.by_name().find(name); found != held.by_name().end()) {
-      entries.let_go(found->second.image_id);
+      if (found->second.is_cached) entries.let_go(found->second.image_id);
       held.remove(name);
     }
   }
@@ -87,13 +87,19 @@ void ImageCache::Impl::look_at_held() {
     all = held.counted();
   }
   std::uint64_t alone = 0;
+  std::vector<HeldFiles::Inode> alone_files;
   for (const auto& file : all) {
     struct stat info{};
     // What has other names yet is in the cache, or in invalid/, and counted there.
-    if (::lstat((layout.held_dir() / file.a_name).c_str(), &info) == 0 && info.st_nlink <= file.names)
-      alone += file.size_bytes;
+    if (::lstat((layout.held_dir() / file.a_name).c_str(), &info) != 0 || info.st_nlink > file.names) continue;
+    alone += file.size_bytes;
+    alone_files.push_back(file.inode);
   }
   const std::lock_guard lock(mutex);
+  // If its image has been fetched again since, that is another file, and to be evicted as any.
+  for (const auto& inode : alone_files) {
+    for (const std::string& image_id : held.left_cache(inode)) entries.let_go(image_id);
+  }
   entries.release(held_alone_bytes);
   held_alone_bytes = alone;
   entries.reserve(held_alone_bytes);

@@ -24,11 +24,13 @@ class HeldFiles {
     std::string image_id;
     Inode inode{};
     std::uint64_t size_bytes = 0;
+    bool is_cached = true;  ///< it is the cached file of its image, for all that is known
   };
 
   void add(const std::string& name, File file) {
     Known& known = by_inode_[file.inode];
     if (known.names++ == 0) bytes_ += known.size_bytes = file.size_bytes;
+    known.inode = file.inode;
     known.a_name = name;
     by_name_[name] = std::move(file);
   }
@@ -48,6 +50,15 @@ class HeldFiles {
     by_inode_.erase(known);
   }
 
+  /// It is no more the cached file of its image. The images of the names that took it for that, each as often.
+  std::vector<std::string> left_cache(const Inode& inode) {
+    std::vector<std::string> images;
+    for (auto& [name, file] : by_name_) {
+      if (file.inode == inode && std::exchange(file.is_cached, false)) images.push_back(file.image_id);
+    }
+    return images;
+  }
+
   bool contains(const std::string& name) const { return by_name_.contains(name); }
   bool contains(const Inode& inode) const { return by_inode_.contains(inode); }
   const std::map<std::string, File>& by_name() const { return by_name_; }
@@ -55,6 +66,7 @@ class HeldFiles {
   std::uint64_t bytes() const { return bytes_; }
 
   struct Counted {
+    Inode inode{};
     std::string a_name;
     unsigned names = 0;
     std::uint64_t size_bytes = 0;

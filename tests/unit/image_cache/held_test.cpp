@@ -111,6 +111,25 @@ struct HeldInLittleRoom : Held {
   HeldInLittleRoom() : Held({.max_size_bytes = 7 * mib}) {}
 };
 
+TEST_F(HeldInLittleRoom, AFileThatWasFetchedAgainIsEvictedAsAnyOther) {
+  const auto id = add();
+  const auto name = hold(id);
+  ASSERT_TRUE(name);
+  ASSERT_TRUE(rig.io->run(rig.cache->remove(id)));
+  ASSERT_TRUE(rig.get_and_settle(id));
+  EXPECT_EQ(on_disk(), 4 * mib) << "the held file and another";
+  for (int i = 0; i < 2; ++i) {
+    rig.clock.advance(std::chrono::seconds(1));
+    const auto other = add();
+    ASSERT_TRUE(rig.get_and_settle(other));
+    EXPECT_TRUE(rig.cache->is_cached(other));
+    EXPECT_LE(on_disk(), 7 * mib);
+  }
+  EXPECT_FALSE(rig.cache->is_cached(id)) << "the one that was used longest ago";
+  EXPECT_TRUE(rig.cache->open_held(*name));
+  ASSERT_TRUE(let_go(*name));
+}
+
 TEST_F(HeldInLittleRoom, OthersMakeRoomForItsEvictionWouldFreeNothing) {
   const auto oldest = add();
   const auto name = hold(oldest);
