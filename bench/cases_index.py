@@ -35,10 +35,14 @@ def index(rig, quick):
 
 def calls(rig):
     """The entries in memory, a thousand and a million of them; of each call the policy whose ratio is worst."""
-    told = subprocess.run([rig.daemon_binary.parent / "index_bench"], check=True, capture_output=True, text=True, timeout=300).stdout
-    found = re.findall(r"^(\w+) +(\w+) +(\d+) ns at 1e3 +(\d+) ns at 1e6", told, re.MULTILINE)
-    if not found:
+    best = {}
+    for _ in range(3):   # ten nanoseconds are twenty in a process that was placed badly
+        told = subprocess.run([rig.daemon_binary.parent / "index_bench"], check=True, capture_output=True, text=True, timeout=300).stdout
+        for policy, call, *costs in re.findall(r"^(\w+) +(\w+) +(\d+) ns at 1e3 +(\d+) ns at 1e6", told, re.MULTILINE):
+            best[policy, call] = [min(pair) for pair in zip(best.get((policy, call), map(int, costs)), map(int, costs))]
+    if not best:
         raise RuntimeError(f"index_bench says nothing that is understood: {told[:300]}")
+    found = [(*key, *costs) for key, costs in best.items()]
     rows = []
     for call, what in CALLS.items():
         each = {policy: (float(few), float(many)) for policy, name, few, many in found if name == call}
@@ -46,7 +50,7 @@ def calls(rig):
         few, many = each[policy]
         # A look-up in a million is a few reads of memory, in a thousand of the processor's cache: no structure is within 1.5 there.
         rows.append(Row("index", f"{what}, 1e6 entries, {policy}", "ns", many, "1e3 entries", few, at_most=1.5 if call == "victim" else None))
-    rows[0].note = ("index_bench, best of three rounds of 50,000 calls, the eviction policy with the worst ratio; an entry of a million comes from memory, "
+    rows[0].note = ("index_bench, best of three runs of three rounds of 50,000 calls, the eviction policy with the worst ratio; an entry of a million comes from memory, "
                     "of a thousand from the processor's cache: what a look-up and a page cost whoever asks is judged below")
     return rows, [{"policy": policy, "call": call, "ns_1e3": few, "ns_1e6": many} for policy, call, few, many in found]
 
