@@ -23,8 +23,8 @@ struct HookRequest {
   std::string display_name;  ///< may be empty
   bool encrypted = false;    ///< Cinder's encryption_key_id is set
   std::optional<std::chrono::milliseconds> deadline;
-  std::optional<volume_cache::ImageSeen>
-      image_seen;  ///< image_updated_at, image_checksum and image_size, if all are there
+  /// image_updated_at, image_checksum and image_size, if all are there.
+  std::optional<volume_cache::ImageSeen> image_seen;
 };
 
 /// Errc::invalid_argument naming the member. Members that are not known are ignored: a newer hook may say more.

@@ -104,17 +104,20 @@ Result<std::unique_ptr<Identities>> Identities::load(const config::Config& confi
   return made;
 }
 
-std::function<Result<base::RequestContext>()> service_context(const config::Config& config) {
+std::unique_ptr<identity::ServiceToken> service_token(const config::Config& config) {
   const auto& service_user = config.section("service_user");
   const auto& middleware = config.section("keystone_authtoken");
-  if (!names_a_user(service_user) && !names_a_user(middleware)) return {};
+  if (!names_a_user(service_user) && !names_a_user(middleware)) return nullptr;
+  return std::make_unique<identity::ServiceToken>(credentials(names_a_user(service_user) ? service_user : middleware));
+}
+
+std::function<Result<base::RequestContext>()> service_context(const config::Config& config) {
   // A std::function is copied, and the token is one for all copies.
-  const auto token =
-      std::make_shared<identity::ServiceToken>(credentials(names_a_user(service_user) ? service_user : middleware));
+  const std::shared_ptr<identity::ServiceToken> token = service_token(config);
+  if (!token) return {};
   return [token]() -> Result<base::RequestContext> {
     base::RequestContext context = base::internal_context();
     IMAGECACHE_TRY(context.auth_token, token->get());
-    context.project_id = token->project_id();
     return context;
   };
 }

@@ -32,6 +32,8 @@ class Identities {
   identity::Policy policy_;
 };
 
+/// The service's own account: [service_user], else [keystone_authtoken]. Null where neither names a user.
+std::unique_ptr<identity::ServiceToken> service_token(const config::Config& config);
 /// On whose account image bytes are fetched where no reader's token is at hand or good any more: [service_user]'s,
 /// else [keystone_authtoken]'s; with neither, on nobody's. What it returns blocks on Keystone. Any thread.
 std::function<Result<base::RequestContext>()> service_context(const config::Config& config);

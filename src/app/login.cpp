@@ -65,14 +65,14 @@ Result<cli::LoggedIn> log_in(const config::Config* config, const std::optional<c
   if (config == nullptr) return cli::LoggedIn();
   IMAGECACHE_TRY(const bool needed, checks_tokens(*config));
   if (!needed) return cli::LoggedIn();
-  const auto account = service_context(*config);
+  const auto account = service_token(*config);
   if (!account) return fail(Errc::unauthenticated, std::string("the daemon checks tokens: ") + what_to_give);
-  auto context = account();
-  if (!context) {
-    return fail(context.error().code,
-                "no token for the service's own account: " + context.error().message + "; " + what_to_give);
+  auto token = account->get();
+  if (!token) {
+    return fail(token.error().code,
+                "no token for the service's own account: " + token.error().message + "; " + what_to_give);
   }
-  return cli::LoggedIn{.token = std::move(context->auth_token), .project_id = std::move(context->project_id)};
+  return cli::LoggedIn{.token = std::move(*token), .project_id = account->project_id()};
 }
 
 }  // namespace imagecache::app
