@@ -161,18 +161,21 @@ std::optional<std::vector<BasePtr>> VolumeCache::Impl::victims_for_quota(
   std::uint64_t size = excess(quota, "gigabytes", row.size_gb);
   std::uint64_t type_count = excess(quota, "volumes_" + row.volume_type, 1);
   std::uint64_t type_size = excess(quota, "gigabytes_" + row.volume_type, row.size_gb);
-  const auto enough = [&] { return count == 0 && size == 0 && type_count == 0 && type_size == 0; };
-  if (enough()) return std::vector<BasePtr>();  // somebody has freed it meanwhile
+  const auto type_is_met = [&] { return type_count == 0 && type_size == 0; };
+  const auto rest_is_met = [&] { return count == 0 && size == 0; };
+  if (type_is_met() && rest_is_met()) return std::vector<BasePtr>();  // somebody has freed it meanwhile
+  const auto is_of_type = [&row](const Base& victim) { return victim.volume_type == row.volume_type; };
   const auto take = [](std::uint64_t& from, std::uint64_t amount) { from -= std::min(from, amount); };
-  std::vector<BasePtr> victims = index.take_oldest("", [&](const Base& victim) {
-    take(count, 1);
-    take(size, victim.size_gb);
-    if (victim.volume_type == row.volume_type) {
-      take(type_count, 1);
-      take(type_size, victim.size_gb);
-    }
-    return enough();
-  });
+  // The type's first: they make room in both.
+  std::vector<BasePtr> victims = index.take_for({{.helps = is_of_type, .is_met = type_is_met},
+                                                 {.helps = [](const Base&) { return true; }, .is_met = rest_is_met}},
+                                                [&](const Base& victim) {
+                                                  take(count, 1);
+                                                  take(size, victim.size_gb);
+                                                  if (!is_of_type(victim)) return;
+                                                  take(type_count, 1);
+                                                  take(type_size, victim.size_gb);
+                                                });
   if (victims.empty()) return std::nullopt;
   return victims;
 }

@@ -148,9 +148,7 @@ void ImageIndex::unreserve(const std::string& place, std::uint64_t size_gb) {
   at.size_gb -= size_gb;
 }
 
-std::vector<BasePtr> ImageIndex::take_oldest(const std::string& place, const std::function<bool(const Base&)>& enough,
-                                             bool idle_only) {
-  const std::lock_guard lock(mutex_);
+bool ImageIndex::look_at_oldest(const std::string& place, const std::function<bool(const BasePtr&)>& look) const {
   struct Run {
     std::list<BasePtr>::const_iterator next, end;
   };
@@ -158,18 +156,45 @@ std::vector<BasePtr> ImageIndex::take_oldest(const std::string& place, const std
   for (const auto& [name, at] : places_) {
     if ((place.empty() || name == place) && !at.by_use.empty()) runs.push_back({at.by_use.begin(), at.by_use.end()});
   }
-  std::vector<BasePtr> victims;
   while (!runs.empty()) {
     const auto oldest = std::ranges::min_element(runs, {}, [](const Run& run) { return (*run.next)->last_used; });
-    const BasePtr candidate = *oldest->next;
+    if (look(*oldest->next)) return true;
     if (++oldest->next == oldest->end) runs.erase(oldest);
-    if (idle_only && candidate->users != 0) continue;
-    victims.push_back(candidate);
-    if (!enough(*candidate)) continue;
-    for (const BasePtr& victim : victims) start_evicting(places_[victim->place()], victim);
-    return victims;
   }
-  return {};
+  return false;
+}
+
+std::vector<BasePtr> ImageIndex::take_oldest(const std::string& place, const std::function<bool(const Base&)>& enough,
+                                             bool idle_only) {
+  const std::lock_guard lock(mutex_);
+  std::vector<BasePtr> victims;
+  const bool found = look_at_oldest(place, [&](const BasePtr& candidate) {
+    if (idle_only && candidate->users != 0) return false;
+    victims.push_back(candidate);
+    return enough(*candidate);
+  });
+  if (!found) return {};
+  for (const BasePtr& victim : victims) start_evicting(places_[victim->place()], victim);
+  return victims;
+}
+
+std::vector<BasePtr> ImageIndex::take_for(const std::vector<Need>& needs,
+                                          const std::function<void(const Base&)>& taken) {
+  const std::lock_guard lock(mutex_);
+  std::vector<BasePtr> victims;
+  std::set<const Base*> chosen;
+  for (const Need& need : needs) {
+    if (need.is_met()) continue;
+    const bool found = look_at_oldest("", [&](const BasePtr& candidate) {
+      if (!need.helps(*candidate) || !chosen.insert(candidate.get()).second) return false;
+      victims.push_back(candidate);
+      taken(*candidate);
+      return need.is_met();
+    });
+    if (!found) return {};
+  }
+  for (const BasePtr& victim : victims) start_evicting(places_[victim->place()], victim);
+  return victims;
 }
 
 std::vector<BasePtr> ImageIndex::take_idle(const std::string& place, const std::function<bool(const Base&)>& wanted) {

@@ -125,6 +125,15 @@ class ImageIndex {
   std::vector<BasePtr> take_oldest(const std::string& place, const std::function<bool(const Base&)>& enough,
                                    bool idle_only = false);
 
+  /// What one limit needs: only those that help it count, until it is met.
+  struct Need {
+    std::function<bool(const Base&)> helps;
+    std::function<bool()> is_met;
+  };
+  /// Marks as evicting, of all places, the least recently used of those that help, for one need after the other and
+  /// until each is met; none if one cannot be. `taken` is called with each, whichever need it is taken for.
+  std::vector<BasePtr> take_for(const std::vector<Need>& needs, const std::function<void(const Base&)>& taken);
+
   /// Marks as evicting those that are not pinned or being imported, that nobody is cloning from and that `wanted` is
   /// true of; it is asked of the least recently used first.
   std::vector<BasePtr> take_idle(const std::string& place, const std::function<bool(const Base&)>& wanted);
@@ -165,6 +174,8 @@ class ImageIndex {
   };
 
   void insert(const BasePtr& image_volume, bool reserved);
+  /// Shows those that may be taken, least recently used first, until `look` says true; false if it never does.
+  bool look_at_oldest(const std::string& place, const std::function<bool(const BasePtr&)>& look) const;
   void enlist(PerPlace& at, const BasePtr& image_volume);
   void delist(PerPlace& at, const BasePtr& image_volume);
   void start_evicting(PerPlace& at, const BasePtr& image_volume);

@@ -280,7 +280,7 @@ struct VolumeCache::Impl {
   /// Lets idle image-volumes go that hold at least that much, if there are such; false: nothing was freed.
   Task<bool> free_space(const std::string& place, std::uint64_t bytes);
   Task<Result<void>> evict_all(std::vector<BasePtr> image_volumes, std::string why);
-  /// Nothing: evicting would not help.
+  /// Only what helps: for a limit of the row's type those of that type. Nothing: evicting would not be enough.
   std::optional<std::vector<BasePtr>> victims_for_quota(const Volume& row,
                                                         const std::map<std::string, catalog::QuotaUsage>& quota);
   Task<void> note_use();

@@ -190,6 +190,89 @@ TEST_F(Room, TheTypesOwnQuotaIsMadeRoomInToo) {
   EXPECT_EQ(kept(), std::set{c});
 }
 
+/// Two backends, so two types, and image-volumes of both: of the one s0 and s1, which are older, of the other f2 and
+/// f3.
+class RoomOfTwoTypes : public Room {
+ protected:
+  RoomOfTwoTypes() { backend_options_["slow"].image_volume_cache_enabled = true; }
+  void start_with_four() {
+    start();
+    for (const char* type : {"fast-pool", "slow-pool"})
+      ASSERT_TRUE(catalog_->create_volume_type({.id = base::new_uuid(), .name = type}));
+    for (const auto& [id, place] : {std::pair{s0, "slow"}, {s1, "slow"}, {f2, "fast"}, {f3, "fast"}})
+      ASSERT_EQ(create_on(place, id).outcome, Outcome::miss);
+  }
+  void limit(std::map<std::string, std::int64_t> limits) { ASSERT_TRUE(catalog_->set_quota(internal_project, limits)); }
+  Created create_on(const std::string& backend, const std::string& image_id, std::uint64_t size_gb = 1) {
+    clock_.advance(seconds(1));
+    const auto created = create(wish(image_id, size_gb, backend));
+    EXPECT_TRUE(created) << created.error().message;
+    return created.value_or(Created{});
+  }
+
+  std::string large(std::uint64_t size_gb) { return origin_.add(empty_qcow2(size_gb * base::gib), "qcow2").id; }
+
+  const std::string s0 = image('a'), s1 = image('b'), f2 = image('c'), f3 = image('d'), wanted = image('w');
+};
+
+TEST_F(RoomOfTwoTypes, ForATypesOwnQuotaOnlyThatTypesGo) {
+  start_with_four();
+  limit({{"volumes_fast-pool", 2}});
+  EXPECT_EQ(create_on("fast", wanted).outcome, Outcome::miss);
+  EXPECT_EQ(kept(), (std::set{s0, s1, f3, wanted})) << "the oldest is of the other type and would help nothing";
+  limit({{"volumes_fast-pool", -1}, {"gigabytes_fast-pool", 3}});
+  const auto of_two = large(2);
+  EXPECT_EQ(create_on("fast", of_two, 2).outcome, Outcome::miss);
+  EXPECT_EQ(kept(), (std::set{s0, s1, wanted, of_two}));
+  EXPECT_EQ(counters_.image_volume_evictions, 2U);
+}
+
+TEST_F(RoomOfTwoTypes, ForTheQuotaOfAllTheOldestGoesWhateverItsType) {
+  start_with_four();
+  limit({{"volumes", 4}, {"volumes_fast-pool", 3}});
+  EXPECT_EQ(create_on("fast", wanted).outcome, Outcome::miss);
+  EXPECT_EQ(kept(), (std::set{s1, f2, f3, wanted}));
+}
+
+TEST_F(RoomOfTwoTypes, ForBothTheTypesGoFirstWhichMayBeEnough) {
+  start_with_four();
+  limit({{"volumes", 4}, {"volumes_fast-pool", 2}});
+  EXPECT_EQ(create_on("fast", wanted).outcome, Outcome::miss);
+  EXPECT_EQ(kept(), (std::set{s0, s1, f3, wanted}));
+}
+
+TEST_F(RoomOfTwoTypes, ForBothTheOldestOfAnyFollowWhereTheTypesAreNotEnough) {
+  start_with_four();
+  limit({{"gigabytes", 4}, {"gigabytes_fast-pool", 3}});
+  const auto of_two = large(2);
+  EXPECT_EQ(create_on("fast", of_two, 2).outcome, Outcome::miss);
+  EXPECT_EQ(kept(), (std::set{s1, f3, of_two})) << "f2 for both, and then s0";
+}
+
+TEST_F(RoomOfTwoTypes, WhatGoesForTheTypeIsNotTakenAgainForAll) {
+  start_with_four();
+  for (const auto& id : {s0, s1}) ASSERT_EQ(create_on("slow", id).outcome, Outcome::hit);
+  limit({{"gigabytes", 4}, {"gigabytes_fast-pool", 3}});
+  const auto of_two = large(2);
+  EXPECT_EQ(create_on("fast", of_two, 2).outcome, Outcome::miss);
+  EXPECT_EQ(kept(), (std::set{s0, s1, of_two})) << "f2 and f3 are the oldest now";
+  EXPECT_EQ(counters_.image_volume_evictions, 2U);
+}
+
+TEST_F(RoomOfTwoTypes, WhereOneOfTheLimitsCannotBeMetNothingGoesForTheOther) {
+  start_with_four();
+  for (const auto& one : image_volumes()) {
+    if (one.backend == "slow") ASSERT_TRUE(run(volumes_->pin(one.volume_id, true)));
+  }
+  limit({{"gigabytes", 4}, {"gigabytes_fast-pool", 3}});
+  EXPECT_EQ(create_on("fast", large(3), 3).outcome, Outcome::uncached) << "enough for the type, not for all";
+  limit({{"gigabytes_fast-pool", -1}, {"volumes_slow-pool", 2}});
+  EXPECT_EQ(create_on("slow", wanted).outcome, Outcome::uncached) << "enough for all, of the type all are pinned";
+  EXPECT_EQ(kept(), (std::set{s0, s1, f2, f3}));
+  EXPECT_EQ(counters_.image_volume_evictions, 0U);
+  EXPECT_EQ(counters_.image_volume_quota_refusals, 2U);
+}
+
 TEST_F(Room, AnImageVolumesRowSaysWhereItIsAndWhoseRequestItWasMadeBy) {
   options_.availability_zone = "zone-7";
   start();
