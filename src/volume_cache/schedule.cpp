@@ -1,6 +1,8 @@
 // Which backend a new volume goes to.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "volume_cache/extra_specs.hpp"
 #include "volume_cache/impl.hpp"
 
@@ -40,7 +42,7 @@ Result<Backend*> VolumeCache::Impl::resolve_backend(const std::string& section, 
   };
   // The service that chooses, as it is listed: without a backend in its name.
   const bool may_choose = !states[options.host].disabled;
-  const std::string& type = volume_type.empty() ? options.default_volume_type : volume_type;
+  std::string type = volume_type.empty() ? options.default_volume_type : volume_type;
   std::optional<catalog::VolumeType> row;
   if (!type.empty()) {
     IMAGECACHE_TRY(row, catalog.find_volume_type(type));
@@ -50,17 +52,26 @@ Result<Backend*> VolumeCache::Impl::resolve_backend(const std::string& section, 
                               "not. Use a type without encryption, or let Cinder make the volume.",
                               row->name));
   }
-  bool is_known = type.empty() || row;
-  for (const auto& candidate : backends) {
-    const BackendOptions& place = candidate->options();
-    // Without a row, a type is a backend's own by that backend's name.
-    const bool is_own = !row && !type.empty() && (place.volume_backend_name == type || place.name == type);
-    is_known = is_known || is_own;
-    if (may_choose && takes_new(*candidate) && (type.empty() || is_own || (row && serves(*candidate, *row))))
-      return candidate.get();
+  // Without a row, a type is a backend's own by that backend's name.
+  const auto is_own = [&](const std::unique_ptr<Backend>& of) {
+    const BackendOptions& place = of->options();
+    return !row && !type.empty() && (place.volume_backend_name == type || place.name == type);
+  };
+  if (!type.empty() && !row && std::ranges::none_of(backends, is_own)) {
+    if (!volume_type.empty())
+      return fail(Errc::not_found, fmt::format("Volume type with name {} could not be found.", type));
+    // Cinder's file may name a type that only Cinder has.
+    base::log::warning(room_name, nullptr,
+                       "there is no volume type {} (default_volume_type) here: a volume without a type goes to the "
+                       "first of enabled_backends; create the type, or name another",
+                       type);
+    type.clear();
   }
-  if (!is_known) return fail(Errc::not_found, fmt::format("Volume type with name {} could not be found.", type));
-  return nullptr;
+  if (!may_choose) return nullptr;
+  const auto chosen = std::ranges::find_if(backends, [&](const std::unique_ptr<Backend>& of) {
+    return takes_new(*of) && (type.empty() || is_own(of) || (row && serves(*of, *row)));
+  });
+  return chosen == backends.end() ? nullptr : chosen->get();
 }
 
 }  // namespace imagecache::volume_cache

@@ -215,6 +215,18 @@ TEST(BlockStorageApi, WhatNoBackendCanServeFailsAndTheProjectFindsAMessage) {
   EXPECT_EQ(versioned(daemon, "GET", target, "3.3").status, 404);
 }
 
+TEST(BlockStorageApi, ADefaultTypeThatOnlyCinderHasKeepsNobodyFromAVolume) {
+  Daemon daemon({.defaults = "default_volume_type = __DEFAULT__\n"});
+  EXPECT_EQ(daemon.settle(daemon.create(add_image(daemon, sparse_disk()))), "available");
+  const auto shown = daemon.volume("GET", "/types/default");
+  EXPECT_EQ(shown.status, 404);
+  EXPECT_EQ(message(shown), "Default volume type can not be found.");
+  const json named{{"volume", {{"size", 1}, {"volume_type", "__DEFAULT__"}}}};
+  const auto refused = daemon.volume("POST", "/volumes", named);
+  EXPECT_EQ(refused.status, 404);
+  EXPECT_EQ(message(refused), "Volume type with name __DEFAULT__ could not be found.");
+}
+
 TEST(BlockStorageApi, ServicesAreDisabledEnabledFrozenAndThawed) {
   Daemon daemon;
   const auto service = [&] { return parsed(daemon.volume("GET", "/os-services?binary=cinder-volume"))["services"][0]; };

@@ -323,7 +323,7 @@ class Rig : public ::testing::Test {
     std::vector<std::unique_ptr<Backend>> backends;
     for (auto& [name, options] : backend_options_) {
       options.name = name;
-      options.volume_backend_name = name + "-pool";
+      if (options.volume_backend_name.empty()) options.volume_backend_name = name + "-pool";
       options.host = "host@" + name;
       if (!memory_.contains(name)) memory_[name] = std::make_shared<backends::MemoryDriver>(memory_options_);
       std::shared_ptr<Driver> storage = memory_[name];
