@@ -202,16 +202,19 @@ Task<Result<void>> VolumeCache::Impl::evict_all(std::vector<BasePtr> image_volum
   co_return all;
 }
 
-Task<Result<void>> VolumeCache::Impl::evict(BasePtr image_volume, std::string why) {
+Result<void> VolumeCache::Impl::check_may_go(const BasePtr& image_volume) const {
   const Base::Import import = index.import(image_volume);
-  if (import == Base::Import::copying || import == Base::Import::source_kept)
-    co_return fail(
-        Errc::conflict,
-        fmt::format("image-volume {} on {} cannot go yet: {}", image_volume->volume_id, image_volume->backend,
-                    import == Base::Import::copying
-                        ? "its bytes are still being imported"
-                        : "clients that opened volumes of it during its import still read its image file; "
-                          "detach those volumes"));
+  if (import != Base::Import::copying && import != Base::Import::source_kept) return {};
+  return fail(Errc::conflict,
+              fmt::format("image-volume {} on {} cannot go yet: {}", image_volume->volume_id, image_volume->backend,
+                          import == Base::Import::copying
+                              ? "its bytes are still being imported"
+                              : "clients that opened volumes of it during its import still read its image file; "
+                                "detach those volumes"));
+}
+
+Task<Result<void>> VolumeCache::Impl::evict(BasePtr image_volume, std::string why) {
+  IMAGECACHE_CO_CHECK(check_may_go(image_volume));
   index.mark_evicting(image_volume);
   const KeyedTurns::Turn turn = co_await volume_turns.take(image_volume->volume_id);
   if (index.state(image_volume) == Base::State::gone) co_return Result<void>();

@@ -274,6 +274,8 @@ struct VolumeCache::Impl {
   /// Not for what nobody has asked for yet; who is told so and gives up says so by refused_ahead.
   bool may_evict_for(const Build& build) const;
   void give_up_ahead(Build& build);
+  /// Errc::conflict while its bytes are imported, and while clients may read the image file that they come from.
+  Result<void> check_may_go(const BasePtr& image_volume) const;
   /// Waits for its clones in flight, then deletes it. Already gone is a success; several at once is fine.
   Task<Result<void>> evict(BasePtr image_volume, std::string why);
   Task<Result<void>> evict_marked(BasePtr image_volume, std::string why);

@@ -20,6 +20,7 @@ constexpr std::chrono::hours fence_life{24};
 
 Task<Result<void>> VolumeCache::Impl::remove(std::string id) {
   if (BasePtr image_volume = index.find_by_id(id)) {
+    IMAGECACHE_CO_CHECK(check_may_go(image_volume));
     index.mark_evicting(image_volume);
     constexpr auto run = [](Impl* self, BasePtr what) -> Task<void> {
       static_cast<void>(co_await self->evict(std::move(what), "it was deleted by its id"));

@@ -46,6 +46,14 @@ class Import : public Rig {
     return directory_.path() / "images" / ".cinder-image-cache" / "held" / images_->held().at(0).name;
   }
   unsigned calls(Op op) { return driver().calls(op); }
+  /// Of what goes on by itself.
+  void round(base::Task<void> (VolumeCache::*call)()) {
+    const auto run_it = [](VolumeCache* cache, base::Task<void> (VolumeCache::*which)()) -> base::Task<bool> {
+      co_await (cache->*which)();
+      co_return true;
+    };
+    ASSERT_TRUE(run(run_it(volumes_.get(), call)));
+  }
 };
 
 TEST_F(Import, AVolumeIsThereBeforeItsBytesAreCopiedAndWhatItIsReadFromIsHeldUntilThen) {
@@ -229,6 +237,54 @@ TEST_F(Import, NoLimitTakesOneThatIsReadFrom) {
   EXPECT_EQ(create(wish(second))->outcome, Outcome::miss) << "now it goes as any other";
   EXPECT_TRUE(is_over(second));
   EXPECT_EQ(of_image(first), "");
+}
+
+TEST_F(Import, NobodyEvictsOneThatIsBeingImportedAndAllMayAfterwards) {
+  options_.ttl = seconds(100);
+  start();
+  driver().hold(Op::finish);
+  const auto first = image('a'), second = image('b');
+  ASSERT_TRUE(create(wish(first)));
+  ASSERT_TRUE(create(wish(second)));
+  ASSERT_TRUE(driver().wait_until_held(Op::finish));
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"volumes", 2}}));
+  const auto id = of_image(first);
+  EXPECT_EQ(run(volumes_->remove(id)).error().code, Errc::conflict) << "not taken for done";
+  EXPECT_EQ(run(volumes_->evict(id)).error().code, Errc::conflict);
+  EXPECT_EQ(create(wish(image('c')))->outcome, Outcome::uncached) << "nor for the quota";
+  clock_.advance(seconds(200));
+  round(&VolumeCache::upkeep);
+  round(&VolumeCache::poll);
+  origin_.remove(first);
+  for (int i = 0; i < 3; ++i) round(&VolumeCache::poll);
+  EXPECT_EQ(calls(Op::remove), 0U);
+  EXPECT_EQ(row(id)->status, "available");
+  EXPECT_EQ(images_->held().size(), 2U);
+
+  driver().release(Op::finish);
+  EXPECT_TRUE(is_over(first));
+  EXPECT_TRUE(is_over(second));
+  round(&VolumeCache::upkeep);
+  EXPECT_TRUE(image_volumes().empty());
+  EXPECT_EQ(counters_.image_volumes_expired, 2U);
+}
+
+TEST_F(Import, ItsVolumesAreWholeThoughItsEvictionWasAskedForInTheMiddle) {
+  start();
+  driver().hold(Op::finish);
+  const auto id = image('a');
+  const auto made = create(wish(id));
+  ASSERT_TRUE(made) << made.error().message;
+  ASSERT_TRUE(driver().wait_until_held(Op::finish));
+  const auto image_volume = of_image(id);
+  EXPECT_EQ(run(volumes_->evict(image_volume)).error().code, Errc::conflict);
+  EXPECT_EQ(create(wish(id))->outcome, Outcome::hit) << "a refused eviction changes nothing";
+  driver().release(Op::finish);
+  EXPECT_TRUE(is_over(id));
+  ASSERT_TRUE(run(volumes_->evict(image_volume)));
+  EXPECT_EQ(first_bytes(made->volume.id, 4), "aaaa");
+  EXPECT_EQ(on_backend().size(), 2U) << "its two clones";
+  EXPECT_EQ(create(wish(id))->outcome, Outcome::miss);
 }
 
 TEST_F(Import, WhatIsLeftOfAFailedOneGoesLaterAndItsFileWithIt) {
