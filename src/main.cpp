@@ -4,7 +4,9 @@
 #include "cli/cli.hpp"
 
 int main(int argc, char** argv) {
-  return imagecache::cli::run(
-      argc, argv,
-      {.serve = imagecache::app::serve, .offline = imagecache::app::work_offline, .login = imagecache::app::log_in});
+  return imagecache::cli::run(argc, argv,
+                              {.serve = imagecache::app::serve,
+                               .offline = imagecache::app::work_offline,
+                               .login = imagecache::app::log_in,
+                               .project_of = imagecache::app::project_of});
 }

@@ -111,6 +111,14 @@ std::unique_ptr<identity::ServiceToken> service_token(const config::Config& conf
   return std::make_unique<identity::ServiceToken>(credentials(names_a_user(service_user) ? service_user : middleware));
 }
 
+std::optional<identity::KeystoneCredentials> where_keystone_is(const config::Config& config) {
+  for (const auto* name : {"service_user", "keystone_authtoken"}) {
+    const auto& section = config.section(name);
+    if (!section.get_string("auth_url").empty()) return credentials(section);
+  }
+  return std::nullopt;
+}
+
 std::function<Result<base::RequestContext>()> service_context(const config::Config& config) {
   // A std::function is copied, and the token is one for all copies.
   const std::shared_ptr<identity::ServiceToken> token = service_token(config);

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "config/config.hpp"
 #include "config/pipeline.hpp"
@@ -34,6 +35,8 @@ class Identities {
 
 /// The service's own account: [service_user], else [keystone_authtoken]. Null where neither names a user.
 std::unique_ptr<identity::ServiceToken> service_token(const config::Config& config);
+/// Where Keystone is, and how it is spoken to, as the same sections have it; absent where neither names one.
+std::optional<identity::KeystoneCredentials> where_keystone_is(const config::Config& config);
 /// On whose account image bytes are fetched where no reader's token is at hand or good any more: [service_user]'s,
 /// else [keystone_authtoken]'s; with neither, on nobody's. What it returns blocks on Keystone. Any thread.
 std::function<Result<base::RequestContext>()> service_context(const config::Config& config);

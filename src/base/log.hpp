@@ -40,7 +40,7 @@ void info(std::string_view room, const RequestContext* context, fmt::format_stri
 }
 template <class... Args>
 void warning(std::string_view room, const RequestContext* context, fmt::format_string<Args...> format, Args&&... args) {
-  write(Level::warning, room, context, fmt::format(format, std::forward<Args>(args)...));
+  if (enabled(Level::warning)) write(Level::warning, room, context, fmt::format(format, std::forward<Args>(args)...));
 }
 template <class... Args>
 void error(std::string_view room, const RequestContext* context, fmt::format_string<Args...> format, Args&&... args) {

@@ -44,11 +44,17 @@ struct LoggedIn {
 using LoginFunction =
     std::function<Result<LoggedIn>(const config::Config* config, const std::optional<KeystoneLogin>& login)>;
 
+/// The project that a token is of which was given; empty where the configuration asks for no tokens. `login` is where
+/// Keystone is, else the configuration. Blocks.
+using ProjectFunction = std::function<Result<std::string>(
+    const config::Config* config, const std::optional<KeystoneLogin>& login, const std::string& token)>;
+
 /// What this room has others do.
 struct Program {
   ServeFunction serve;
   OfflineFunction offline{};  ///< empty: `images` needs the daemon
   LoginFunction login{};      ///< empty: a token must be given
+  ProjectFunction project_of{};
 };
 
 /// What a command takes from the process; a test gives its own.

@@ -14,7 +14,8 @@ using Json = nlohmann::json;
 
 // The project that is asked about: as named, the internal tenant, or the caller's own.
 Result<std::string> project_of(Session& session, const Arguments& arguments) {
-  if (!arguments.internal) return arguments.project.empty() ? session.project() : arguments.project;
+  if (!arguments.project.empty()) return arguments.project;
+  if (!arguments.internal) return session.project();
   IMAGECACHE_TRY(const auto* config, session.config());
   auto project = config->get_string("DEFAULT", "cinder_internal_tenant_project_id");
   if (project.empty())

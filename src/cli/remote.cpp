@@ -18,7 +18,7 @@ CLI::App& remote_verb(Commands& commands, CLI::App& noun, const std::string& nam
       "Address of the API that this command talks to, instead of the configured one: "
       "http://host:port or unix:/path");
   add("--os-project-id", common.project_id,
-      "The project to act in (default: $OS_PROJECT_ID, that of the account, or admin)");
+      "The project to act in (default: $OS_PROJECT_ID, that of the token, or admin)");
   add("--os-token", common.token,
       "X-Auth-Token to send (default: $OS_TOKEN; else one that Keystone gives for $OS_AUTH_URL, $OS_USERNAME…; else "
       "one "

@@ -12,6 +12,9 @@ namespace imagecache::cli {
 namespace {
 
 constexpr std::string_view config_variable = "CINDER_IMAGE_CACHE_CONFIG";
+constexpr std::string_view default_project = "admin";
+constexpr std::string_view how_to_log_in =
+    "give --os-token, or OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and OS_PROJECT_NAME in the environment";
 
 std::string_view bind_option(Api api) {
   switch (api) {
@@ -96,11 +99,24 @@ Result<const config::Config*> Session::config() {
   return &*config_;
 }
 
-std::string Session::project() {
-  auto project = setting(options_.project_id, "OS_PROJECT_ID");
-  if (!project.empty()) return project;
-  static_cast<void>(token());  // a failure is told by who needs the token
-  return project_of_token_.empty() ? "admin" : project_of_token_;
+Result<std::string> Session::project() {
+  if (auto said = said_project(); !said.empty()) return said;
+  IMAGECACHE_TRY(const auto token, this->token());
+  if (!token.project_id.empty()) return token.project_id;
+  if (!functions_.project_of) return std::string(default_project);
+  const auto who = login();
+  const config::Config* loaded = nullptr;
+  if (!who && !has_url()) {
+    IMAGECACHE_TRY(loaded, config());
+  }
+  IMAGECACHE_TRY(auto project, functions_.project_of(loaded, who, token.text));
+  return project.empty() ? std::string(default_project) : std::move(project);
+}
+
+std::string Session::volume_path(const std::string& rest) {
+  auto project = said_project();
+  if (project.empty() && token()) project = token()->project_id;  // a failure is call()'s to tell
+  return (project.empty() ? "/v3" : "/v3/" + encode(project)) + rest;
 }
 
 Tls Session::tls() const {
@@ -133,11 +149,22 @@ std::optional<KeystoneLogin> Session::login() const {
                        .key_file = files.key_file};
 }
 
-Result<std::string> Session::token() {
-  if (!token_.empty()) return token_;
-  token_ = setting(options_.token, "OS_TOKEN");
-  if (token_.empty()) token_ = setting("", "OS_AUTH_TOKEN");  // glance-cache-manage's
-  if (token_.empty() && functions_.login) {
+const Result<Session::Token>& Session::token() {
+  if (!token_) token_ = find_token();
+  return *token_;
+}
+
+Result<Session::Token> Session::find_token() {
+  auto given = setting(options_.token, "OS_TOKEN");
+  if (given.empty()) given = setting("", "OS_AUTH_TOKEN");  // glance-cache-manage's
+  if (!given.empty()) {
+    // USER:PROJECT is noauth's; Keystone's have no colon.
+    const auto colon = given.find(':');
+    return Token{.text = given,
+                 .source = Source::given,
+                 .project_id = colon == std::string::npos ? "" : given.substr(colon + 1)};
+  }
+  if (functions_.login) {
     const auto who = login();
     // A daemon that --url names may be another's, which our configuration says nothing about.
     const config::Config* loaded = nullptr;
@@ -145,16 +172,15 @@ Result<std::string> Session::token() {
       IMAGECACHE_TRY(loaded, config());
     }
     if (who || loaded != nullptr) {
-      IMAGECACHE_TRY(LoggedIn given, functions_.login(loaded, who));
-      token_ = std::move(given.token);
-      project_of_token_ = std::move(given.project_id);
+      IMAGECACHE_TRY(LoggedIn got, functions_.login(loaded, who));
+      if (!got.token.empty()) {
+        return Token{.text = std::move(got.token), .source = Source::keystone, .project_id = std::move(got.project_id)};
+      }
     }
   }
-  if (token_.empty()) {
-    const auto project = setting(options_.project_id, "OS_PROJECT_ID");
-    token_ = "admin:" + (project.empty() ? "admin" : project);
-  }
-  return token_;
+  const auto said = said_project();
+  const auto project = said.empty() ? std::string(default_project) : said;
+  return Token{.text = "admin:" + project, .source = Source::made_up, .project_id = project};
 }
 
 Result<Session::Presence> Session::presence(Api api) {
@@ -187,11 +213,34 @@ Result<Endpoint> Session::endpoint(Api api) {
   return server;
 }
 
+Error Session::refusal(const HttpResponse& response) {
+  auto message = explain(response);
+  const auto& token = this->token();
+  if (response.status == 401 && token) {
+    switch (token->source) {
+      case Source::given:
+        message += fmt::format(": the token that was given is wrong, has expired or was revoked; {}", how_to_log_in);
+        break;
+      case Source::keystone:
+        message += ": Keystone gave this token, and the daemon does not accept it; do both ask the same Keystone?";
+        break;
+      case Source::made_up:
+        message += fmt::format(": the daemon checks tokens; {}", how_to_log_in);
+        break;
+    }
+  }
+  if (response.status == 400 && message.starts_with("Malformed request url")) {
+    message += fmt::format(": the token is not one of project {}, which --os-project-id or OS_PROJECT_ID names",
+                           said_project());
+  }
+  return {errc_of_status(response.status), std::move(message)};
+}
+
 Result<Session::Json> Session::call(const Request& request) {
   IMAGECACHE_TRY(const auto server, endpoint(request.api));
   IMAGECACHE_TRY(const auto token, this->token());
   HttpRequest http{.method = request.method, .path = request.path, .headers = request.headers, .body = {}};
-  http.headers.push_back("X-Auth-Token: " + token);
+  http.headers.push_back("X-Auth-Token: " + token.text);
   if (request.body) http.body = request.body->dump(-1, ' ', false, Json::error_handler_t::replace);
   auto response = exchange(server, http);
   if (!response) {
@@ -211,7 +260,7 @@ Result<Session::Json> Session::call(const Request& request) {
                             "--config-file FILE', or name another address with --config-file or --url",
                             server.to_string(), bind_option(request.api), error.message));
   }
-  if (response->status >= 400) return fail(errc_of_status(response->status), explain(*response));
+  if (response->status >= 400) return std::unexpected(refusal(*response));
   auto json = Json::parse(response->body, nullptr, false);
   return json.is_discarded() ? Json() : std::move(json);  // 202 and 204 have a body of no meaning, or none
 }

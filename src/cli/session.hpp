@@ -67,18 +67,31 @@ class Session {
   bool has_url() const { return !options_.url.empty(); }
   const OfflineFunction& offline() const { return functions_.offline; }
 
-  /// The caller's project: --os-project-id, OS_PROJECT_ID, the project of the token that we asked for, or "admin".
-  std::string project();
-  /// "/v3/{project}" + rest.
-  std::string volume_path(const std::string& rest) { return "/v3/" + encode(project()) + rest; }
+  /// The caller's project: --os-project-id, OS_PROJECT_ID, that of the token, or "admin" where no tokens are asked for.
+  /// Keystone may have to be asked.
+  Result<std::string> project();
+  /// "/v3/{project}" + rest, or "/v3" + rest, which means the token's project, where that is not known.
+  std::string volume_path(const std::string& rest);
 
   /// Looks again and again until `look` is done (true) or fails. Errc::timeout after `timeout`.
   Result<void> wait(std::chrono::seconds timeout, const std::function<Result<bool>()>& look);
 
  private:
   Result<Endpoint> endpoint(Api api);
-  /// As the options, the environment or the configuration have it; asked once.
-  Result<std::string> token();
+  /// Where a token came from, which is what can be wrong with it.
+  enum class Source { given, keystone, made_up };
+  struct Token {
+    std::string text;
+    Source source = Source::made_up;
+    std::string project_id;  ///< empty: not known, or none
+  };
+  /// As the options, the environment or the configuration have it; asked once, also where it fails: a wrong password
+  /// that is sent again and again locks the account.
+  const Result<Token>& token();
+  Result<Token> find_token();
+  std::string said_project() const { return setting(options_.project_id, "OS_PROJECT_ID"); }
+  /// What went wrong, and what a person can do about it.
+  Error refusal(const HttpResponse& response);
   std::optional<KeystoneLogin> login() const;
   Tls tls() const;
   std::string setting(const std::string& option, const std::string& variable) const;
@@ -89,8 +102,7 @@ class Session {
   Output output_;
   Progress progress_;
   std::optional<config::Config> config_;
-  std::string token_;
-  std::string project_of_token_;
+  std::optional<Result<Token>> token_;
 };
 
 /// The array in `answer`: itself, its member `name`, or its only member.

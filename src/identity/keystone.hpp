@@ -59,6 +59,11 @@ class ServiceToken {
   std::unique_ptr<Impl> impl_;
 };
 
+/// The project that `token` is of, as Keystone tells the token's own bearer; empty of a system's. Only where Keystone
+/// is, and how it is spoken to, counts in `where`. Errc::unauthenticated if the token is not good (any more),
+/// unavailable.
+Result<std::string> project_of_token(const KeystoneCredentials& where, const std::string& token);
+
 struct KeystoneOptions {
   KeystoneCredentials credentials;             ///< where Keystone is; as whom we ask it is `tokens`' matter
   std::string www_authenticate_uri;            ///< for WWW-Authenticate; empty: auth_url

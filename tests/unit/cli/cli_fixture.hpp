@@ -35,7 +35,8 @@ class CliTest : public ::testing::Test {
       served_.push_back(request);
       return 7;
     };
-    return cli::run(arguments, {.serve = serve, .offline = offline_, .login = login_}, surroundings);
+    const Program program{.serve = serve, .offline = offline_, .login = login_, .project_of = project_of_};
+    return cli::run(arguments, program, surroundings);
   }
 
   std::string write(const std::string& name, const std::string& text) const {
@@ -52,6 +53,7 @@ class CliTest : public ::testing::Test {
   bool terminal_ = false;
   OfflineFunction offline_;
   LoginFunction login_;
+  ProjectFunction project_of_;
   std::vector<config::LoadRequest> served_;
 
  private:

@@ -292,20 +292,6 @@ TEST_F(Images, ATokenIsGotFromKeystoneWhereNoneIsGiven) {
   EXPECT_EQ(logins.size(), 2U);
 }
 
-TEST_F(Images, TheProjectIsTheOneThatTheTokenIsOf) {
-  login_ = [&](const config::Config*, const std::optional<KeystoneLogin>&) -> Result<LoggedIn> {
-    return LoggedIn{.token = "from-keystone", .project_id = "of-the-token"};
-  };
-  environment_ = {{"OS_AUTH_URL", "http://k"}, {"OS_PROJECT_NAME", "demo"}};
-  FakeDaemon daemon([](const SeenRequest&) { return Answer{200, R"({"volumes": []})"}; });
-  const auto list = [&] { return run({"volumes", "list", "--url", "http://" + daemon.address()}); };
-  EXPECT_EQ(list(), 0) << err();
-  EXPECT_THAT(daemon.lines().back(), HasSubstr("/v3/of-the-token/volumes"));
-  environment_["OS_PROJECT_ID"] = "said";
-  EXPECT_EQ(list(), 0) << err();
-  EXPECT_THAT(daemon.lines().back(), HasSubstr("/v3/said/volumes"));
-}
-
 TEST_F(Images, WhereKeystoneRefusesTheCommandFailsWithItsReason) {
   login_ = [](const config::Config*, const std::optional<KeystoneLogin>&) -> Result<LoggedIn> {
     return fail(Errc::unauthenticated, "http://k: the password is not accepted");
