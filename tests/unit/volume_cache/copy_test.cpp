@@ -56,6 +56,18 @@ TEST_F(Copies, WhatLiesBehindAHoleIsCopiedToItsPlaceAndTheHoleIsNot) {
   EXPECT_EQ(memory_.at("fast")->used_bytes({"volume-" + copied->volume.id}).value(), 2U * 65536);
 }
 
+TEST_F(Copies, ALoneByteAmongZeroesIsCopiedToItsPlaceWhereverItLies) {
+  start();
+  constexpr std::size_t block = 65536, chunk = 4 << 20;
+  std::string disk(2 * chunk + block, '\0');
+  for (const std::size_t at : {block - 1, 2 * block, 5 * block + 77, chunk - 1, chunk + 3 * block, disk.size() - 1}) {
+    disk[at] = 'x';
+  }
+  const auto copied = create(copy_of(made(disk)));
+  ASSERT_TRUE(copied) << copied.error().message;
+  EXPECT_TRUE(first_bytes(copied->volume.id, disk.size()) == disk);
+}
+
 TEST_F(Copies, WhatIsAttachedIsCopiedAndByForceUploaded) {
   start();
   const auto source = made(content('s'));
@@ -129,8 +141,10 @@ TEST_F(Copies, WhatCannotBeCopiedIsRefusedBeforeARowIsMade) {
   EXPECT_EQ(smaller.error().code, Errc::invalid_argument);
   EXPECT_NE(smaller.error().message.find("cannot be smaller than original volume size"), std::string::npos);
   EXPECT_EQ(create(copy_of(base::new_uuid())).error().code, Errc::not_found);
-  ASSERT_TRUE(catalog_->update_volume(source, {.status = "error"}));
-  EXPECT_EQ(create(copy_of(source, 2)).error().code, Errc::invalid_argument);
+  for (const char* status : {"error", "creating", "uploading", "extending", "deleting", "error_deleting"}) {
+    ASSERT_TRUE(catalog_->update_volume(source, {.status = status}));
+    EXPECT_EQ(create(copy_of(source, 2)).error().code, Errc::invalid_argument) << status;
+  }
   EXPECT_EQ(catalog_->list_volumes({.project_id = user_project}).value().size(), 1U);
 }
 
@@ -229,6 +243,26 @@ TEST_F(Copies, UploadsKeepNoImageWaiting) {
   for (const auto& id : volumes) EXPECT_TRUE(eventually([&] { return status(id) == "available"; }));
 }
 
+TEST_F(Copies, OfManyUploadsOfOneVolumeAtOnceOneIsStarted) {
+  start();
+  const auto id = made(content('s'));
+  origin_.hold(MemoryOrigin::uploads);
+  std::vector<std::future<Result<origin::ImageInfo>>> starting;
+  for (int i = 0; i < 12; ++i) starting.push_back(begin(volumes_->start_upload(upload(id), user())));
+  unsigned started = 0;
+  for (auto& one : starting) {
+    const auto image = one.get();
+    if (image) {
+      ++started;
+    } else {
+      EXPECT_EQ(image.error().code, Errc::conflict);
+    }
+  }
+  EXPECT_EQ(started, 1U);
+  origin_.release(MemoryOrigin::uploads);
+  EXPECT_TRUE(eventually([&] { return status(id) == "available"; }));
+}
+
 TEST_F(Copies, AnUploadIsCalledOffWithItsVolume) {
   start();
   const auto source = made(content('u'));
@@ -295,6 +329,20 @@ TEST_F(Copies, AnUploadIsCalledOffByForceAndItsVolumeGoes) {
   ASSERT_TRUE(run(volumes_->force_remove(source)));
   EXPECT_TRUE(eventually([&] { return !row(source); }));
   EXPECT_TRUE(eventually([&] { return !origin_.has(image->id); }));
+}
+
+TEST_F(Copies, TheEndOfItsUploadDoesNotCallAVolumeAvailableThatIsBeingDeletedByForce) {
+  start();
+  const auto source = made(content('u'));
+  origin_.hold(MemoryOrigin::uploads);
+  ASSERT_TRUE(run(volumes_->start_upload(upload(source), user())));
+  ASSERT_TRUE(eventually([&] { return driver().calls(Op::read) == 1; }));
+  origin_.hold(MemoryOrigin::deletions);
+  ASSERT_TRUE(run(volumes_->force_remove(source)));
+  ASSERT_TRUE(eventually([&] { return origin_.deletions_asked() == 1; })) << "the upload has ended";
+  EXPECT_EQ(status(source), "deleting") << "a crash now, and it would be there again";
+  origin_.release(MemoryOrigin::deletions);
+  EXPECT_TRUE(eventually([&] { return !row(source); }));
 }
 
 TEST_F(Copies, CopiesThatWaitKeepNoOtherCreateOutAndAsManyMayWait) {

@@ -237,13 +237,21 @@ class MemoryOrigin final : public origin::Origin {
     return {};
   }
   Result<void> delete_image(const std::string& id, const base::RequestContext&) override {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    ++deletions_;
+    changed_.wait(lock, [&] { return !held_.contains(deletions); });
     if (protected_.contains(id)) return fail(Errc::forbidden, "image " + id + " is protected");
     images_.erase(id);
     return {};
   }
   /// hold() of this holds all uploads.
   static constexpr const char* uploads = "uploads";
+  /// hold() of this holds all deletions of images.
+  static constexpr const char* deletions = "deletions";
+  unsigned deletions_asked() const {
+    const std::lock_guard lock(mutex_);
+    return deletions_;
+  }
   /// hold() of this holds all answers to who may download.
   static constexpr const char* answers = "answers";
 
@@ -263,6 +271,7 @@ class MemoryOrigin final : public origin::Origin {
   std::map<std::string, origin::NewImage> new_images_;
   bool is_dumb_ = false;
   unsigned streams_ = 0;
+  unsigned deletions_ = 0;
 };
 
 /// Keeps what listeners would be told, once it is switched on.

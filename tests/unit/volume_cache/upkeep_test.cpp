@@ -226,6 +226,21 @@ TEST_F(Unasked, WhereMoreImagesAreMissingThanAreThereTheOriginIsNotBelieved) {
   EXPECT_EQ(kept(), (std::set{b, c})) << "all at once";
 }
 
+TEST_F(Unasked, OneMoreThatIsMissingThanIsThereIsEnoughForTheOriginNotToBeBelieved) {
+  start();
+  const auto a = image('a'), c = image('c');
+  const auto b = origin_.add(content('b'));
+  for (const auto& id : {a, b.id, c}) ASSERT_TRUE(create_later(id));
+  poll();
+  origin_.remove(a);
+  origin_.remove(b.id);
+  for (int i = 0; i < 3; ++i) poll();
+  EXPECT_EQ(kept(), (std::set{a, b.id, c}));
+  origin_.put(b, content('b'));
+  for (int i = 0; i < 2; ++i) poll();
+  EXPECT_EQ(kept(), (std::set{b.id, c}));
+}
+
 TEST_F(Unasked, WhatIsMissingInARoundThatIsNotBelievedStaysThoughItWasMissedBefore) {
   start();
   const auto a = image('a'), b = image('b'), c = image('c');
