@@ -181,6 +181,8 @@ http::Limits http_limits(const config::Config& config) {
   limits.max_body_bytes = config.get_unsigned(own, "max_request_body_size");
   limits.header_timeout = ms(config, "header_timeout");
   limits.idle_timeout = ms(config, "idle_timeout");
+  limits.full_idle_timeout = ms(config, "full_idle_timeout");
+  limits.full_header_timeout = ms(config, "full_header_timeout");
   limits.body_timeout = ms(config, "body_timeout");
   limits.upstream_timeout = ms(config, "fill_wait_timeout");
   return limits;

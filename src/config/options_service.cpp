@@ -84,8 +84,7 @@ constexpr auto table = std::to_array<Option>({
      .min = 1,
      .max = 1000000,
      .help = "Client connections to each of the APIs at once. More wait until one has ended; meanwhile connections end "
-             "with "
-             "their answer, and the one that has been without a request for longest is closed."},
+             "with their answer, and one without a request is closed: see full_idle_timeout and full_header_timeout."},
     {.section = own_section,
      .name = "max_header_bytes",
      .type = size,
@@ -126,6 +125,25 @@ constexpr auto table = std::to_array<Option>({
      .min = 1,
      .max = day_s,
      .help = "A connection without a request is closed after this."},
+    {.section = own_section,
+     .name = "full_idle_timeout",
+     .type = integer,
+     .default_text = "1",
+     .unit = "seconds",
+     .min = 1,
+     .max = day_s,
+     .help = "While max_connections are there and more wait, the connection that has been without a byte of a request "
+             "for longest is closed, if that is this long."},
+    {.section = own_section,
+     .name = "full_header_timeout",
+     .type = integer,
+     .default_text = "5",
+     .unit = "seconds",
+     .min = 1,
+     .max = day_s,
+     .help =
+         "If there is none such, the one whose request header, or TLS handshake, has been incomplete for longest is "
+         "closed, if that is this long."},
     {.section = own_section,
      .name = "drain_timeout",
      .type = integer,

@@ -163,6 +163,8 @@ constexpr Row rows[] = {
     {&C::http_connections_accepted, "imagecache_http_connections_accepted_total", "", "", "HTTP connections accepted"},
     {&C::http_connections_waited, "imagecache_http_connections_waited_total", "", "",
      "HTTP connections that had to wait for max_connections"},
+    {&C::http_connections_displaced, "imagecache_http_connections_displaced_total", "", "",
+     "HTTP connections without a whole request that were closed to let in one that waited"},
     {&C::http_tls_failures, "imagecache_http_tls_failures_total", "", "", "TLS handshakes that failed"},
     {&C::http_timeouts, "imagecache_http_timeouts_total", "", "",
      "HTTP connections closed because the client was too slow"},

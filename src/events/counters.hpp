@@ -58,7 +58,7 @@ struct Counters {
   // Messages from Glance's bus: about an image that there may be something of here, and others.
   Counter image_hints_heard, image_hints_ignored, image_hints_dropped;
   // HTTP.
-  Counter http_requests, http_connections_accepted, http_connections_waited;
+  Counter http_requests, http_connections_accepted, http_connections_waited, http_connections_displaced;
   Counter http_tls_failures, http_timeouts;
   // Gauges.
   Counter http_connections, fills_in_flight, image_cache_bytes, image_cache_reserved_bytes, image_cache_files;

@@ -77,17 +77,11 @@ void Connection::drain() {
   if (idle_) transport_.hurry(Direction::read, base::in(shared_.limits.stop_grace));
 }
 
-void Connection::leave_if_idle() {
-  // It may have carried a request since it was chosen, or be another of the same address.
-  const auto since = idle_since();
-  const auto now = std::chrono::steady_clock::now();
-  if (idle_ && since && *since <= now - shared_.limits.stop_grace) transport_.hurry(Direction::read, now);
-}
-
-std::optional<std::chrono::steady_clock::time_point> Connection::idle_since() const {
-  const auto since = idle_since_.load(std::memory_order_relaxed);
-  if (since == 0) return std::nullopt;
-  return std::chrono::steady_clock::time_point(std::chrono::steady_clock::duration(since));
+void Connection::make_place() {
+  // Its request may have come since it was chosen, or it may be another at the same address.
+  if (!shared_.order.is_going(place_)) return;
+  makes_place_ = true;
+  transport_.hurry(Direction::read, std::chrono::steady_clock::now());
 }
 
 void Connection::close() {
@@ -96,15 +90,38 @@ void Connection::close() {
 }
 
 base::Task<void> Connection::run() {
-  if (transport_.is_tls()) {
-    if (auto shaken = co_await transport_.handshake(base::in(shared_.limits.header_timeout)); !shaken) {
-      base::log::debug("http", nullptr, "{}: {}", peer_, shaken.error().message);
-      co_return;
-    }
-  }
+  if (transport_.is_tls() && !co_await shake_hands()) co_return;
   while (co_await wait_for_request() && co_await serve_one()) {
   }
   co_await finish();
+}
+
+base::Task<bool> Connection::shake_hands() {
+  const auto deadline = base::in(shared_.limits.header_timeout);
+  if (!co_await wait_for_byte(deadline)) co_return false;  // the client speaks first
+  shared_.order.enter(place_, IdleOrder::For::rest_of_head);
+  const auto shaken = co_await transport_.handshake(deadline);
+  if (!shaken) {
+    shared_.order.go(place_);
+    base::log::debug("http", nullptr, "{}: {}", peer_, shaken.error().message);
+    co_return false;
+  }
+  shared_.order.leave(place_);
+  co_return true;
+}
+
+base::Task<bool> Connection::wait_for_byte(base::Deadline deadline) {
+  idle_ = true;
+  shared_.order.enter(place_, IdleOrder::For::request);
+  const bool ready =
+      co_await transport_.wait_readable(draining_ ? std::min(deadline, base::in(shared_.limits.stop_grace)) : deadline);
+  idle_ = false;
+  if (ready) {
+    shared_.order.leave(place_);
+  } else {
+    shared_.order.go(place_);
+  }
+  co_return ready;
 }
 
 base::Task<bool> Connection::wait_for_request() {
@@ -116,13 +133,7 @@ base::Task<bool> Connection::wait_for_request() {
     if (!look_first) {
       // Between requests nothing is held but this frame.
       buffer_.shrink_to_fit();
-      idle_ = true;
-      idle_since_.store(std::chrono::steady_clock::now().time_since_epoch().count(), std::memory_order_relaxed);
-      const bool ready =
-          co_await transport_.wait_readable(draining_ ? std::min(deadline, base::in(limits.stop_grace)) : deadline);
-      idle_ = false;
-      if (!ready) co_return false;  // and still counts as idle, so that nobody else goes in its place
-      idle_since_.store(0, std::memory_order_relaxed);
+      if (!co_await wait_for_byte(deadline)) co_return false;
     }
     look_first = false;
     const auto space = buffer_.prepare(head_read_bytes);
@@ -137,6 +148,7 @@ base::Task<bool> Connection::wait_for_request() {
 }
 
 base::Task<bool> Connection::refuse(Response refusal) {
+  shared_.order.leave(place_);
   const std::string head = serialize_head(refusal, {.content_length = refusal.body.size(), .keep_alive = false});
   static_cast<void>(co_await transport_.write(head + refusal.body, patience()));
   unread_ = true;
@@ -148,6 +160,7 @@ base::Task<bool> Connection::read_head(RequestParser& parser) {
   const auto deadline = base::in(limits.header_timeout);
   HeadScan scan;
   std::size_t skipped = 0;
+  bool in_pieces = false;
   for (;;) {
     while (skipped < max_empty_bytes && received().starts_with("\r\n")) {
       buffer_.consume(2);
@@ -165,9 +178,15 @@ base::Task<bool> Connection::read_head(RequestParser& parser) {
                                                                            " bytes (max_header_bytes)."));
     }
     if (complete) break;
+    if (!in_pieces) shared_.order.enter(place_, IdleOrder::For::rest_of_head);
+    in_pieces = true;
     const auto got = co_await read_more(transport_, buffer_, head_read_bytes, deadline);
-    if (!got || *got == 0) co_return false;
+    if (!got || *got == 0) {
+      shared_.order.go(place_);
+      co_return false;
+    }
   }
+  if (in_pieces) shared_.order.leave(place_);
   parser.header_limit(static_cast<std::uint32_t>(scan.size_bytes() + 1));
   parser.body_limit(boost::none);
   error_code error;
@@ -218,10 +237,11 @@ base::Task<void> Connection::finish() {
   }
   if (transport_.aborted()) co_return;
   transport_.shutdown_send();
+  if (makes_place_) co_return;  // it has been silent since its last answer, if it had one
   // Closing a socket that holds something unread resets it, and the reset may overtake our answer.
   if (unread_ || buffer_.size() > 0 || transport_.has_unread()) {
     const Limits& limits = shared_.limits;
-    idle_since_.store(0, std::memory_order_relaxed);
+    shared_.order.leave(place_);
     idle_ = true;
     co_await transport_.linger(limits.linger_bytes, draining_ ? limits.stop_grace : limits.linger_silence,
                                base::in(limits.linger_time));

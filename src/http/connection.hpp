@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "http/idle_order.hpp"
 #include "http/reader.hpp"
 #include "http/server.hpp"
 #include "http/transport.hpp"
@@ -25,27 +26,32 @@ struct Shared {
   Upstreams& upstreams;
   /// How many have connected and have no place: as long as there are some, no connection goes on after its answer.
   const std::atomic<unsigned>& waiting;
+  IdleOrder& order;
 };
 
 class Connection {
  public:
   /// With `ssl` the client must speak TLS.
   Connection(Socket socket, SslPtr ssl, std::string peer, const Shared& shared);
+  ~Connection() { shared_.order.leave(place_); }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
 
   /// Serves requests until the client or a limit ends it.
   base::Task<void> run();
   /// On the connection's executor: ends it when it has been idle for stop_grace, or after the request in flight.
   void drain();
-  /// On the connection's executor: ends it if it carries no request.
-  void leave_if_idle();
-  /// Since when it has waited for a request; absent while it carries one. Any thread.
-  std::optional<std::chrono::steady_clock::time_point> idle_since() const;
+  /// On the connection's executor: ends it if it has been chosen to go and is still without a whole request.
+  void make_place();
   /// On the connection's executor: ends it now.
   void close();
   base::Executor executor() { return transport_.socket().get_executor(); }
 
  private:
   friend class ClientExchange;
+  base::Task<bool> shake_hands();
+  /// Until a byte may be there. False: it goes.
+  base::Task<bool> wait_for_byte(base::Deadline deadline);
   base::Task<bool> wait_for_request();
   base::Task<bool> serve_one();
   /// False when no head came: the client is gone, too slow, or was refused.
@@ -62,11 +68,12 @@ class Connection {
   Transport transport_;
   beast::flat_buffer buffer_;      // received and not used yet
   Transport* upstream_ = nullptr;  // of the exchange in flight, to be aborted with the client's
-  std::atomic<std::chrono::steady_clock::rep> idle_since_ = 0;  // 0: it is not
+  IdleOrder::Place place_{this};
   bool idle_ = false;
   bool draining_ = false;
   bool unread_ = false;  // the client may be sending what nobody will read
   bool reset_ = false;   // the last answer is short in a way that only a reset tells
+  bool makes_place_ = false;
 };
 
 }  // namespace imagecache::http

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/basic_socket_acceptor.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -33,7 +34,8 @@ struct Server::Impl {
       : name(std::move(server_name)),
         limits(server_limits),
         upstreams(std::move(upstream_tls), limits),
-        shared{limits, std::move(handler), pool, counters, upstreams, waiting},
+        order(limits.full_idle_timeout, std::min(limits.full_header_timeout, limits.header_timeout)),
+        shared{limits, std::move(handler), pool, counters, upstreams, waiting, order},
         io(io_threads) {}
 
   struct Listener {
@@ -48,6 +50,7 @@ struct Server::Impl {
   const Limits limits;
   Upstreams upstreams;
   std::atomic<unsigned> waiting = 0;  // accepted, and not let in yet: one for each listener at most
+  IdleOrder order;
   const Shared shared;
   base::IoThreads& io;
   std::uint16_t port = 0;
@@ -115,7 +118,7 @@ struct Server::Impl {
   enum class Until { stop, close };
   /// A place among max_connections, counted in `admitted` and `running`. Whoever has connected waits for one, in hand
   /// or in the kernel's queue: a refusal would be an error to clients that a short wait does not hurt. While he does,
-  /// connections end with their answer, and of those without a request the one that has had none for longest goes.
+  /// connections end with their answer, and of those without a whole request one goes, see IdleOrder.
   /// False: a stop has begun, or has waited long enough.
   base::Task<bool> take_place(Until until) {
     struct Waiting {
@@ -145,18 +148,12 @@ struct Server::Impl {
     }
   }
 
-  /// With the mutex held. Nobody's who has been idle for less than stop_grace: his request may be on its way.
+  /// With the mutex held, so that who is chosen does not leave the list of connections before he is told.
   void end_longest_idle() {
-    Connection* longest = nullptr;
-    auto since = std::chrono::steady_clock::now() - limits.stop_grace;
-    for (Connection* connection : connections) {
-      const auto idle_since = connection->idle_since();
-      if (idle_since && *idle_since <= since) {
-        longest = connection;
-        since = *idle_since;
-      }
+    if (const auto* place = order.choose(std::max(1U, waiting.load()))) {
+      shared.counters.http_connections_displaced.fetch_add(1, std::memory_order_relaxed);
+      tell(place->connection, &Connection::make_place);
     }
-    if (longest) tell(longest, &Connection::leave_if_idle);
   }
 
   /// With a place taken.

@@ -29,6 +29,16 @@ namespace imagecache::http {
 
 struct Limits {
   std::size_t max_connections = 1024;  ///< per server; one more waits until one has ended
+  /// While somebody waits for that, a connection of whose next (or first) request nothing has come for this long goes,
+  /// who has been silent for longest first: a few silent clients must not keep everybody else out. Long enough for a
+  /// request to follow its connection, or the last answer; who was about to send one sees an end before any answer
+  /// and sends it again (RFC 9112 section 9.3.1).
+  std::chrono::milliseconds full_idle_timeout{1'000};
+  /// Then, where none such is left, one whose head or TLS handshake has begun and is not whole after this. Such a
+  /// client loses a request, so it has longer: an honest one sends a head in one or two packets, which arrive within
+  /// this also if each is lost three times in a row (TCP sends again after 0.2, 0.4, 0.8 and 1.6 s). At most
+  /// header_timeout.
+  std::chrono::milliseconds full_header_timeout{5'000};
   std::uint32_t max_header_bytes = 32768;
   std::uint64_t max_body_bytes = 114688;             ///< of bodies that a handler reads whole
   std::chrono::milliseconds header_timeout{30'000};  ///< for a whole head, and for a TLS handshake

@@ -31,6 +31,7 @@ struct World {
   base::BlockingPool pool{{.name = "read", .threads = 1}};
   events::Counters counters{};
   std::atomic<unsigned> waiting = 0;
+  IdleOrder order{limits.full_idle_timeout, limits.full_header_timeout};
   std::size_t handled = 0;
   Shared shared{limits,
                 [this](Exchange& exchange) -> base::Task<void> {
@@ -47,7 +48,8 @@ struct World {
                 pool,
                 counters,
                 upstreams,
-                waiting};
+                waiting,
+                order};
 };
 
 base::Task<void> serve(Socket socket, const Shared& shared) {

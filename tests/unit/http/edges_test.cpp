@@ -213,7 +213,7 @@ TEST_F(Edges, ARefusalReachesAClientThatIsStillSending) {
 }
 
 TEST_F(Edges, OfManyMoreConnectionsThanAllowedEachIsAnsweredInItsTurn) {
-  serve_counting({.max_connections = 2, .stop_grace = std::chrono::milliseconds(1)});
+  serve_counting({.max_connections = 2, .full_idle_timeout = std::chrono::milliseconds(1)});
   std::vector<RawPeer> peers;
   for (int i = 0; i < 40; ++i) {
     peers.push_back(RawPeer::connect(server->port()));

@@ -123,7 +123,7 @@ TEST_F(ServerTest, OneConnectionTooManyWaitsUntilAnotherHasItsAnswerWhichEndsIt)
 }
 
 TEST_F(ServerTest, TheConnectionThatHasBeenIdleForLongestMakesPlace) {
-  serve(echo, {.max_connections = 3, .stop_grace = std::chrono::milliseconds(1)});
+  serve(echo, {.max_connections = 3, .full_idle_timeout = std::chrono::milliseconds(1)});
   // The first and the third have the same thread of the server's: it has left the third when it answers the first.
   HttpClient oldest(server->port());
   ASSERT_EQ(oldest.request("POST", "/", {}, "x").status, 200);
