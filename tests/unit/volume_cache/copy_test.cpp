@@ -279,6 +279,7 @@ TEST_F(Copies, AnUploadIsCalledOffWithItsVolume) {
 }
 
 TEST_F(Copies, WhoExtendsTheSourceWaitsForNobodyAndItIsDoneAfterTheCopy) {
+  options_.max_creates = 2;
   start();
   const auto source = made(content('s'));
   driver().hold(Op::copy);
@@ -287,6 +288,7 @@ TEST_F(Copies, WhoExtendsTheSourceWaitsForNobodyAndItIsDoneAfterTheCopy) {
   ASSERT_TRUE(driver().wait_until_held(Op::copy));
   auto waiting = begin_create(second);
   ASSERT_TRUE(eventually([&] { return row(second.volume_id).has_value(); }));
+  ASSERT_TRUE(eventually([&] { return create(wish("")).has_value(); })) << "there is room once the second waits";
   ASSERT_TRUE(run(volumes_->start_extend(source, 2)));
   EXPECT_EQ(status(source), "extending");
   EXPECT_EQ(row(source)->size_gb, 2U);
@@ -300,6 +302,20 @@ TEST_F(Copies, WhoExtendsTheSourceWaitsForNobodyAndItIsDoneAfterTheCopy) {
   ASSERT_TRUE(eventually([&] { return status(source) == "available"; }));
   EXPECT_EQ(driver().calls(Op::extend), 1U);
   EXPECT_EQ(row(first.volume_id)->size_gb, 1U);
+}
+
+TEST_F(Copies, WhatIsDeletedByForceWhileItsExtensionWaitsIsNotExtended) {
+  start();
+  const auto source = made(content('s'));
+  driver().hold(Op::copy);
+  auto copying = begin_create(copy_of(source));
+  ASSERT_TRUE(driver().wait_until_held(Op::copy));
+  ASSERT_TRUE(run(volumes_->start_extend(source, 2)));
+  ASSERT_TRUE(run(volumes_->force_remove(source)));
+  driver().release(Op::copy);
+  EXPECT_TRUE(copying.get());
+  EXPECT_TRUE(eventually([&] { return !row(source); }));
+  EXPECT_EQ(driver().calls(Op::extend), 0U);
 }
 
 TEST_F(Copies, WhoDeletesTheSourceByForceWaitsForNobodyAndTheCopyIsWhole) {

@@ -86,6 +86,27 @@ TEST_F(ManageVolume, ACancelledCreateNeverAppearsLate) {
   EXPECT_TRUE(create(request));
 }
 
+TEST_F(ManageVolume, ACancelWaitsForTheCallThatIsInFlight) {
+  start();
+  const auto image = origin_.add(content('a'));
+  ASSERT_TRUE(create(wish(image.id)));
+  const auto request = wish(image.id), other = wish("", 1);
+  driver().hold(Op::clone);
+  auto pending = begin_create(request);
+  ASSERT_TRUE(driver().wait_until_held(Op::clone));
+  auto cancelling = begin(volumes_->cancel(request.volume_id));
+  // Meanwhile it would have come as far as to delete what the clone is still writing.
+  ASSERT_TRUE(create(other));
+  EXPECT_TRUE(run(volumes_->cancel(other.volume_id)));
+  EXPECT_EQ(driver().calls(Op::remove), 1U);
+  driver().release(Op::clone);
+  const auto cancelled = cancelling.get();
+  EXPECT_TRUE(cancelled) << cancelled.error().message;
+  EXPECT_FALSE(pending.get());
+  EXPECT_FALSE(row(request.volume_id));
+  EXPECT_FALSE(on_backend().contains("volume-" + request.volume_id));
+}
+
 TEST_F(ManageVolume, CancellingOneThatWaitsForABuildLeavesTheBuildToOthers) {
   start();
   const auto image = origin_.add(content('a'));
@@ -103,6 +124,49 @@ TEST_F(ManageVolume, CancellingOneThatWaitsForABuildLeavesTheBuildToOthers) {
   EXPECT_TRUE(other.get());
   EXPECT_FALSE(on_backend().contains("volume-" + request.volume_id));
   EXPECT_EQ(driver().calls(Op::copy), 1U);
+}
+
+TEST_F(ManageVolume, WhatIsForgottenKeepsItsStorageAlsoWhereTheServiceEndsInTheMiddle) {
+  notifier_.is_on = true;
+  start();
+  const auto moved = create(wish("", 1))->volume, ours = create(wish("", 1))->volume;
+  std::map<std::string, std::string> status_then;
+  notifier_.look = [&](const events::Event& event) {
+    if (event.event_type != "volume.delete.start") return;
+    for (const auto& one : {moved, ours}) {
+      if (const auto now = row(one.id)) status_then[one.id] = now->status;
+    }
+  };
+  ASSERT_TRUE(run(volumes_->cancel(moved.id, moved.name)));
+  EXPECT_EQ(status_then[moved.id], "available") << "a start deletes what says `deleting`";
+  EXPECT_FALSE(row(moved.id));
+  EXPECT_TRUE(on_backend().contains(moved.name));
+  ASSERT_TRUE(run(volumes_->cancel(ours.id, "volume-" + base::new_uuid())));
+  EXPECT_EQ(status_then[ours.id], "deleting");
+  EXPECT_EQ(on_backend(), std::set{moved.name});
+}
+
+TEST_F(ManageVolume, AnAttachedOneIsNotRemovedWhateverItsStatusSays) {
+  start();
+  const auto made = create(wish("", 1))->volume;
+  ASSERT_TRUE(catalog_->update_volume(made.id, {.attach = catalog::Attachment{.id = "a"}}));
+  for (const char* status : {"available", "error", "in-use"}) {
+    ASSERT_TRUE(catalog_->update_volume(made.id, {.status = status}));
+    EXPECT_EQ(run(volumes_->remove(made.id)).error().code, Errc::conflict) << status;
+    EXPECT_EQ(row(made.id)->status, status);
+  }
+  EXPECT_TRUE(on_backend().contains(made.name));
+}
+
+TEST_F(ManageVolume, OnlyWhatIsAtRestIsRemoved) {
+  start();
+  const auto made = create(wish("", 1))->volume;
+  for (const char* status : {"creating", "downloading", "extending", "uploading", "attaching", "in-use", "deleting"}) {
+    ASSERT_TRUE(catalog_->update_volume(made.id, {.status = status}));
+    EXPECT_EQ(run(volumes_->remove(made.id)).error().code, Errc::conflict) << status;
+    EXPECT_EQ(row(made.id)->status, status);
+  }
+  EXPECT_EQ(driver().calls(Op::remove), 0U);
 }
 
 TEST_F(ManageVolume, CancellingWhatIsFinishedOrUnknownIsFine) {

@@ -279,6 +279,7 @@ class RecordingNotifier final : public events::Notifier {
  public:
   bool enabled() const override { return is_on; }
   void notify(const events::Event& event) noexcept override {
+    if (look) look(event);
     const std::lock_guard lock(mutex_);
     events_.push_back(event);
   }
@@ -294,6 +295,7 @@ class RecordingNotifier final : public events::Notifier {
   }
 
   bool is_on = false;
+  std::function<void(const events::Event&)> look;  ///< at each, before who is told of it goes on
 
  private:
   mutable std::mutex mutex_;

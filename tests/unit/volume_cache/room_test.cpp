@@ -177,6 +177,41 @@ TEST_F(Room, WhatIsLargerThanAnyVolumeMayBeEvictsNothing) {
   EXPECT_EQ(kept(), std::set{a});
 }
 
+TEST_F(Room, WhatIsAsLargeAsAVolumeMayBeIsMadeRoomFor) {
+  start();
+  const auto a = image('a'), b = image('b');
+  ASSERT_TRUE(catalog_->set_quota(internal_project, {{"per_volume_gigabytes", 1}, {"volumes", 1}}));
+  ASSERT_TRUE(create_later(a));
+  ASSERT_TRUE(create_later(b));
+  EXPECT_EQ(kept(), std::set{b});
+}
+
+TEST_F(Room, BeforeOneIsDeletedItsRowsSayThatItIsSoThatNoStartTakesItForWhole) {
+  start();
+  ASSERT_TRUE(create_later(image('a')));
+  driver().hold(Op::remove);
+  auto evicting = begin(volumes_->evict(image_volumes().at(0).volume_id));
+  ASSERT_TRUE(driver().wait_until_held(Op::remove));
+  EXPECT_EQ(image_volumes().at(0).state, "evicting");
+  EXPECT_EQ(row(image_volumes().at(0).volume_id)->status, "deleting");
+  driver().release(Op::remove);
+  EXPECT_TRUE(evicting.get());
+}
+
+TEST_F(Room, AnImageVolumeKeepsItsSizeAndType) {
+  start();
+  ASSERT_TRUE(create_later(image('a')));
+  const auto id = image_volumes().at(0).volume_id;
+  EXPECT_EQ(run(volumes_->extend(id, 2)).error().code, Errc::conflict);
+  const catalog::VolumeType same{
+      .id = base::new_uuid(), .name = "same", .extra_specs = {{"volume_backend_name", "fast-pool"}}};
+  ASSERT_TRUE(catalog_->create_volume_type(same));
+  EXPECT_EQ(run(volumes_->retype(id, same)).error().code, Errc::conflict);
+  EXPECT_EQ(row(id)->size_gb, 1U);
+  EXPECT_EQ(row(id)->volume_type, "fast-pool");
+  EXPECT_EQ(driver().calls(Op::extend), 0U);
+}
+
 TEST_F(Room, TheTypesOwnQuotaIsMadeRoomInToo) {
   start();
   const auto a = image('a'), b = image('b'), c = image('c');
