@@ -3,9 +3,9 @@
 // the same promises.
 //
 // Every method blocks, is called on a BlockingPool, from any thread, and is one transaction: when it has returned
-// success its change survives a power failure, when it fails nothing has changed. Absence is not an error where a
-// method returns an optional. Errc::no_space when the disk is full, Errc::busy when another process holds the file too
-// long, Errc::corrupt when the file is damaged.
+// success its change survives a power failure (but for Durable::soon), when it fails nothing has changed. Absence is
+// not an error where a method returns an optional. Errc::no_space when the disk is full, Errc::busy when another
+// process holds the file too long, Errc::corrupt when the file is damaged.
 //
 // Cost: a change is one synced write to the disk, shared by all who ask at the same time; a read is none. No method but
 // list_image_volumes, list_image_volume_uses and a type's renaming costs more with a million rows than with a thousand.
@@ -169,6 +169,13 @@ struct ServiceState {
 /// unlimited.
 using QuotaDefaults = std::map<std::string, std::int64_t>;
 
+enum class Durable {
+  now,  ///< survives a power failure
+  /// Survives the end of this process, and is seen by all, but a power failure only when a later change is durable: for
+  /// what recovery would find out by itself. Order is kept: what was asked for earlier is never lost alone.
+  soon,
+};
+
 class Catalog {
  public:
   virtual ~Catalog() = default;
@@ -200,6 +207,7 @@ class Catalog {
     std::optional<std::map<std::string, std::string>> image_metadata;
     std::optional<Attachment> attach;
     bool detach = false;
+    Durable durable = Durable::now;
   };
   virtual Result<void> update_volume(const std::string& id, const VolumeUpdate& update) = 0;
   /// Grows the row's size and the quota usage together: Errc::quota_exceeded changes nothing. Also shrinks back after a

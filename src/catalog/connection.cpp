@@ -17,7 +17,7 @@ Connection::Connection(const std::string& path, Role role, const SqliteOptions& 
     return;
   }
   // FULL syncs the log at every commit. NORMAL would be quicker and lose the last commits in a power failure, among
-  // them intents whose volumes are then on the backend without a row.
+  // them intents whose volumes are then on the backend without a row; GroupWriter takes it for what may be lost.
   execute("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0");
   if (options.max_size_bytes != 0) {
     const auto pages = options.max_size_bytes / static_cast<std::uint64_t>(integer("PRAGMA page_size"));

@@ -28,8 +28,8 @@ GroupWriter::~GroupWriter() {
   log_thread_.join();
 }
 
-Result<void> GroupWriter::run(const Change& change) {
-  Job job{&change, {}};
+Result<void> GroupWriter::run(const Change& change, Durable durable) {
+  Job job{.change = &change, .durable = durable, .result = {}};
   std::unique_lock lock(mutex_);
   queue_.push_back(&job);
   ++counts_.changes;
@@ -50,6 +50,13 @@ Result<void> GroupWriter::run(const Change& change) {
 }
 
 void GroupWriter::lead(const std::vector<Job*>& group) {
+  const bool waits = std::ranges::any_of(group, [](const Job* job) { return job->durable == Durable::now; });
+  try {
+    set_durable(waits ? Durable::now : Durable::soon);
+  } catch (const SQLite::Exception& error) {
+    for (Job* job : group) job->result = std::unexpected(connection_->explain(error));
+    return;
+  }
   if (group.size() == 1 || !run_together(group)) {
     for (Job* job : group) run_alone(*job);
   }
@@ -61,6 +68,13 @@ void GroupWriter::lead(const std::vector<Job*>& group) {
   const std::lock_guard lock(log_mutex_);
   log_is_long_ = true;
   log_grown_.notify_one();
+}
+
+void GroupWriter::set_durable(Durable durable) {
+  if (durable == durable_) return;
+  // Of NORMAL, SQLite says: a commit may be lost in a power failure; the file is whole all the same.
+  connection_->execute(durable == Durable::soon ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL");
+  durable_ = durable;
 }
 
 bool GroupWriter::run_together(const std::vector<Job*>& group) {
@@ -126,6 +140,7 @@ int GroupWriter::note_log_size(void* self, sqlite3*, const char*, int pages) {
   writer->log_pages_ = pages;
   const std::lock_guard lock(writer->mutex_);
   ++writer->counts_.transactions;
+  if (writer->durable_ == Durable::soon) ++writer->counts_.unsynced;
   return SQLITE_OK;
 }
 

@@ -2,7 +2,8 @@
 // they cost. Private to the room.
 //
 // The first caller who finds nobody writing becomes the leader: it takes all that waits, runs each change in a
-// savepoint of its own (so that one that is refused takes nothing of the others along), commits, and wakes them.
+// savepoint of its own (so that one that is refused takes nothing of the others along), commits, and wakes them. A
+// group of which nobody asks to be durable now is not synced: the next one's sync carries it, as the log is one file.
 // Whoever came meanwhile is the next group. No thread of its own lies between a caller and the disk; one is there to
 // carry the log into the database file, which no caller shall wait for.
 #pragma once
@@ -31,11 +32,12 @@ class GroupWriter {
   GroupWriter(const GroupWriter&) = delete;
   GroupWriter& operator=(const GroupWriter&) = delete;
 
-  /// Blocks until the change is durable, or has failed and left nothing. Any thread.
-  Result<void> run(const Change& change);
+  /// Blocks until the change is as durable as asked, or has failed and left nothing. Any thread.
+  Result<void> run(const Change& change, Durable durable = Durable::now);
 
   struct Counts {
     std::uint64_t transactions = 0;  ///< that changed something
+    std::uint64_t unsynced = 0;      ///< of them: those that a power failure may take
     std::uint64_t changes = 0;       ///< asked for
   };
   Counts counts() const;
@@ -46,10 +48,12 @@ class GroupWriter {
  private:
   struct Job {
     const Change* change;
+    Durable durable;
     Result<void> result;
     bool done = false;
   };
   void lead(const std::vector<Job*>& group);
+  void set_durable(Durable durable);
   bool run_together(const std::vector<Job*>& group);
   void run_alone(Job& job);
   void commit();
@@ -66,6 +70,7 @@ class GroupWriter {
 
   // The leader's, one at a time.
   std::unique_ptr<Connection> connection_;
+  Durable durable_ = Durable::now;  // of the group that is written, and so of connection_
   int log_pages_ = 0;
 
   // The log keeper's.

@@ -152,14 +152,16 @@ Result<void> SqliteCatalog::update_volume(const std::string& id, const VolumeUpd
   if (update.bootable) sets += fmt::format(", bootable = {}", *update.bootable ? 1 : 0);
   const auto sql = fmt::format("UPDATE volumes SET {} WHERE id = ?1", sets);
 
-  return writer_.run([&](Connection& connection) -> Result<void> {
-    IMAGECACHE_CHECK(check_state(connection, id, update));
-    auto query = connection.query(sql);
-    query.with(id, clock_.now());
-    for (const auto& text : texts) query.add(text);
-    query.run();
-    return {};
-  });
+  return writer_.run(
+      [&](Connection& connection) -> Result<void> {
+        IMAGECACHE_CHECK(check_state(connection, id, update));
+        auto query = connection.query(sql);
+        query.with(id, clock_.now());
+        for (const auto& text : texts) query.add(text);
+        query.run();
+        return {};
+      },
+      update.durable);
 }
 
 Result<void> SqliteCatalog::resize_volume(const std::string& id, std::uint64_t new_size_gb) {

@@ -269,6 +269,49 @@ TEST_F(Storage, CallersAtTheSameTimeShareACommit) {
   EXPECT_EQ(other.execAndGet("SELECT count(*) FROM fences").getInt(), static_cast<int>(followers + 1 - 2));
 }
 
+TEST_F(Storage, WhatIsToBeDurableSoonIsSeenAtOnceAndSyncedWithTheNext) {
+  SqliteOptions options;
+  GroupWriter group(std::make_unique<Connection>(path_, Connection::Role::writer, options),
+                    std::make_unique<Connection>(path_, Connection::Role::writer, options));
+  SQLite::Database other(path_);
+  std::int64_t level = 0;
+  const auto insert = [&](const char* id) {
+    return [&level, id = std::string(id)](Connection& connection) -> Result<void> {
+      level = connection.integer("PRAGMA synchronous");
+      connection.query("INSERT INTO fences VALUES (?1, 0)").with(id).run();
+      return {};
+    };
+  };
+  EXPECT_OK(group.run(insert("a"), Durable::soon));
+  EXPECT_EQ(level, 1) << "NORMAL: not synced";
+  EXPECT_EQ(group.counts().unsynced, 1U);
+  EXPECT_EQ(other.execAndGet("SELECT count(*) FROM fences").getInt(), 1);
+  EXPECT_OK(group.run(insert("b"), Durable::now));
+  EXPECT_EQ(level, 2);
+  EXPECT_EQ(group.counts().unsynced, 1U);
+  EXPECT_EQ(group.counts().transactions, 2U);
+
+  // In company of one that is not: the first is held until both wait, and they share a transaction.
+  std::latch first_is_in(1);
+  std::vector<std::jthread> callers;
+  callers.emplace_back([&] {
+    EXPECT_OK(group.run(
+        [&](Connection& connection) -> Result<void> {
+          first_is_in.count_down();
+          while (group.waiting() < 2) std::this_thread::yield();
+          return insert("c")(connection);
+        },
+        Durable::soon));
+  });
+  first_is_in.wait();
+  callers.emplace_back([&] { EXPECT_OK(group.run(insert("d"), Durable::soon)); });
+  callers.emplace_back([&] { EXPECT_OK(group.run(insert("e"), Durable::now)); });
+  callers.clear();
+  EXPECT_EQ(group.counts().transactions, 4U);
+  EXPECT_EQ(group.counts().unsynced, 2U);
+  EXPECT_EQ(level, 2);
+}
+
 TEST_F(Storage, AnExceptionInAChangeIsAFailureOfThatChangeAlone) {
   SqliteOptions options;
   GroupWriter group(std::make_unique<Connection>(path_, Connection::Role::writer, options),
