@@ -50,6 +50,7 @@ Capabilities FileDriver::capabilities() const {
       // Only the sharing itself wants to be one at a time (share_source), not the syncs behind it, which gain from
       // company.
       .serialize_clones_of_one_source = false,
+      .atomic_clones = !reflinks_ || keeps_order_,
   };
 }
 
@@ -171,6 +172,7 @@ Result<void> FileDriver::create_cloned_volume(const CloneSpec& clone) {
     IMAGECACHE_CHECK(copy_data_runs(source.get(), target.fd(), size_of(info), clone.target.name));
   }
   base::crash_point("clone.cloned");
+  if (clone.before_named) IMAGECACHE_CHECK(clone.before_named());
   return publish(target, clone.target, reflinks_ ? Durable::metadata_only : Durable::with_data);
 }
 

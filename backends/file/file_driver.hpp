@@ -93,6 +93,7 @@ class FileDriver final : public Driver {
   bool nameless_ = false;
   bool reflinks_ = false;
   bool is_xfs_ = false;
+  bool keeps_order_ = false;  // a name is on disk no sooner than what was done to its file before
 
   // One for each source that is cloned from at the moment; a few sources may share one.
   std::array<std::mutex, 64> source_turns_;

@@ -37,7 +37,9 @@ Result<void> SharesDriver::clone_elsewhere(const CloneSpec& clone, const Found& 
       }
     }
   }
-  IMAGECACHE_CHECK(on.files->create_cloned_volume({replica, clone.target, clone.size_bytes}));
+  CloneSpec from_replica = clone;
+  from_replica.source = replica;
+  IMAGECACHE_CHECK(on.files->create_cloned_volume(from_replica));
   on.share->promise(static_cast<std::int64_t>(clone.size_bytes));
   return {};
 }

@@ -41,7 +41,10 @@ class SharesDriver::Claim {
 };
 
 Capabilities SharesDriver::capabilities() const {
-  return {.clone = clone_support_, .max_concurrency = options_.max_concurrency, .has_model_update = true};
+  return {.clone = clone_support_,
+          .max_concurrency = options_.max_concurrency,
+          .has_model_update = true,
+          .atomic_clones = clones_are_atomic_};
 }
 
 Result<void> SharesDriver::check_for_setup_error() {

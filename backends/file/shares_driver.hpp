@@ -105,6 +105,7 @@ class SharesDriver final : public Driver {
 
   const Options options_;
   std::atomic<CloneSupport> clone_support_ = CloneSupport::full_copy;
+  std::atomic<bool> clones_are_atomic_ = true;
 
   std::mutex mutex_;
   // Protected by mutex_.

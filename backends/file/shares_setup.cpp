@@ -80,6 +80,8 @@ Result<SharesDriver::MountedShares> SharesDriver::mounted() {
   const bool all_share = std::ranges::all_of(
       found.all, [](const Mounted& on) { return on.files->capabilities().clone == CloneSupport::copy_on_write; });
   clone_support_ = all_share ? CloneSupport::copy_on_write : CloneSupport::full_copy;
+  clones_are_atomic_ =
+      std::ranges::all_of(found.all, [](const Mounted& on) { return on.files->capabilities().atomic_clones; });
   return found;
 }
 

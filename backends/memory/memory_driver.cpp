@@ -96,7 +96,7 @@ MemoryDriver::MemoryDriver(const Options& options)
 MemoryDriver::~MemoryDriver() = default;
 
 Capabilities MemoryDriver::capabilities() const {
-  return {.clone = CloneSupport::copy_on_write, .max_concurrency = options_.max_concurrency};
+  return {.clone = CloneSupport::copy_on_write, .max_concurrency = options_.max_concurrency, .atomic_clones = true};
 }
 
 Result<VolumeStats> MemoryDriver::get_volume_stats() {
@@ -154,13 +154,19 @@ Result<void> MemoryDriver::copy_image_to_volume(const ImageFile& image, const Vo
 }
 
 Result<void> MemoryDriver::create_cloned_volume(const CloneSpec& clone) {
-  const std::scoped_lock lock(mutex_);
-  const auto source = volumes_.find(clone.source);
-  if (source == volumes_.end()) return fail(Errc::not_found, clone.source.name + ": no such volume to clone");
-  if (clone.size_bytes < source->second.size_bytes) {
-    return fail(Errc::invalid_argument, clone.target.name + ": a clone cannot be smaller than its source");
+  Volume target{.size_bytes = clone.size_bytes, .content = {}};
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto source = volumes_.find(clone.source);
+    if (source == volumes_.end()) return fail(Errc::not_found, clone.source.name + ": no such volume to clone");
+    if (clone.size_bytes < source->second.size_bytes) {
+      return fail(Errc::invalid_argument, clone.target.name + ": a clone cannot be smaller than its source");
+    }
+    target.content = source->second.content;
   }
-  return add(clone.target, {.size_bytes = clone.size_bytes, .content = source->second.content});
+  if (clone.before_named) IMAGECACHE_CHECK(clone.before_named());
+  const std::scoped_lock lock(mutex_);
+  return add(clone.target, std::move(target));
 }
 
 Result<void> MemoryDriver::extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) {

@@ -29,7 +29,7 @@ enum class CloneSupport {
 };
 
 /// Constant for the life of the driver once check_for_setup_error() has succeeded; but `clone` may change between
-/// full_copy and copy_on_write when storage that was away comes back.
+/// full_copy and copy_on_write, and `atomic_clones`, when storage that was away comes back.
 struct Capabilities {
   CloneSupport clone = CloneSupport::none;
   unsigned max_concurrency = 1;                 ///< how many calls the driver takes at once; the service holds to it
@@ -38,6 +38,9 @@ struct Capabilities {
   bool has_model_update = false;                ///< Driver::model_update() says something
   bool can_read_volumes = true;                 ///< Driver::read_volume() is there
   bool can_import = false;                      ///< Driver::prepare_import() and what goes with it are there
+  /// Over any crash a clone is there under its name with all its content, or not at all; and CloneSpec::before_named is
+  /// called.
+  bool atomic_clones = false;
 };
 
 /// An image file as the storage's own clients can read it over HTTP, with ranges, for as long as the service says so.
@@ -61,6 +64,9 @@ struct CloneSpec {
   /// A driver whose clone is a copy ends soon after a stop (Errc::cancelled), if it can; one that shares data need not
   /// look.
   std::stop_token stop = {};
+  /// Of a driver with Capabilities::atomic_clones only: called when all but the name is there. Blocks for about as long
+  /// as a sync of the disk. If it fails, so does the clone, with its error. May be called more than once.
+  std::function<Result<void>()> before_named = {};
 };
 
 /// What Cinder's database must say of a finished volume, so that Cinder's own driver can manage it. Absent: nothing.

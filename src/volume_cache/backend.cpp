@@ -182,7 +182,12 @@ base::Task<Result<void>> Backend::create_cloned_volume(CloneSpec clone) {
   KeyedTurns::Turn turn;
   if (now.serialize_clones_of_one_source) turn = co_await clone_turns_.take(clone.source.name);
   const VolumeId target = clone.target;
-  auto work = [this, clone = std::move(clone), turn = std::move(turn)]() mutable -> Result<void> {
+  auto work = [this, atomic = now.atomic_clones, clone = std::move(clone),
+               turn = std::move(turn)]() mutable -> Result<void> {
+    if (clone.before_named && !atomic) {
+      IMAGECACHE_CHECK(clone.before_named());
+      clone.before_named = {};
+    }
     Result<void> result = driver_->create_cloned_volume(clone);
     turn.release();  // the next clone need not wait until this Task runs again
     return result;

@@ -220,6 +220,25 @@ TEST_P(DriverContract, ACloneNeverReplacesAVolume) {
   EXPECT_EQ(names(), (std::set<std::string>{"volume-1", "volume-base"}));
 }
 
+TEST_P(DriverContract, WhatComesBeforeACloneHasItsNameCanStillPreventIt) {
+  if (!driver().capabilities().atomic_clones) return;  // the service does not ask such a driver
+  const RandomImage image({.virtual_size_bytes = 4 * mib});
+  ASSERT_NO_FATAL_FAILURE(make_image_volume(base_, image, 4 * mib));
+  const auto before = names();
+  CloneSpec clone{.source = base_, .target = one_, .size_bytes = 6 * mib, .before_named = [&]() -> Result<void> {
+                    EXPECT_EQ(names(), before);
+                    return fail(Errc::conflict, "not this time");
+                  }};
+  EXPECT_FAILS(Errc::conflict, driver().create_cloned_volume(clone));
+  EXPECT_EQ(names(), before);
+  clone.before_named = [&]() -> Result<void> {
+    EXPECT_EQ(names(), before);
+    return {};
+  };
+  ASSERT_OK(driver().create_cloned_volume(clone));
+  ASSERT_NO_FATAL_FAILURE(expect_content(one_, &image, 6 * mib));
+}
+
 TEST_P(DriverContract, ManyClonesOfOneSourceAtOnceAreAllWhole) {
   const RandomImage image({.virtual_size_bytes = 3 * mib});
   make_image_volume(base_, image, 3 * mib);

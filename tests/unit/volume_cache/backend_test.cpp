@@ -51,6 +51,25 @@ TEST_F(BackendTest, TwoCallsNeverChangeOneVolumeAtOnce) {
   EXPECT_TRUE(begin(backend_->delete_volume({"a"})).get());
 }
 
+TEST_F(BackendTest, OfADriverThatNamesACloneFirstWhatComesBeforeTheNameComesFirst) {
+  for (const bool atomic : {false, true}) {
+    make({.clone = CloneSupport::copy_on_write, .max_concurrency = 4, .atomic_clones = atomic});
+    ASSERT_TRUE(begin(backend_->create_volume({"a"}, base::gib)).get());
+    unsigned calls_then = 9;
+    const auto refuse = [&]() -> Result<void> {
+      calls_then = driver_->calls(Op::clone);
+      return fail(Errc::conflict, "not yet");
+    };
+    const auto refused = begin(backend_->create_cloned_volume(
+                                   {.source = {"a"}, .target = {"b"}, .size_bytes = base::gib, .before_named = refuse}))
+                             .get();
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().message, "not yet");
+    EXPECT_EQ(calls_then, atomic ? 1U : 0U);
+    EXPECT_EQ(begin(backend_->list_volumes_async()).get()->size(), 1U);
+  }
+}
+
 TEST_F(BackendTest, NeverPassesTheDriversConcurrency) {
   make({.clone = CloneSupport::copy_on_write, .max_concurrency = 3});
   driver_->hold(Op::create);
