@@ -134,7 +134,9 @@ base::Task<Reply> progress(Call& call) {
                                     [&catalog = call.api.volumes.catalog(), id] { return catalog.find_volume(id); });
   if (!row) co_return hook_error(row.error());
   if (!*row && !running) co_return hook_error({Errc::not_found, "volume " + id + ": nobody has asked for it here"});
-  Json body{{"volume_id", id}, {"status", *row ? Json((*row)->status) : Json("creating")}};
+  // Who was told that it is there finds it there, though its row is written a moment later.
+  const bool is_done = running && running->phase == volume_cache::Phase::done;
+  Json body{{"volume_id", id}, {"status", is_done ? "available" : *row ? (*row)->status : "creating"}};
   body["phase"] = running ? Json(std::string(word(running->phase))) : Json(nullptr);
   body["done_bytes"] = running ? running->done_bytes : 0;
   body["total_bytes"] = running ? running->total_bytes : 0;

@@ -297,16 +297,26 @@ Task<Result<Created>> VolumeCache::Impl::finish(CreationPtr creation, Begun begu
   created.volume.status_reason.clear();
   created.volume.source_volume_id = made.source_volume_id;
   created.volume.bootable = begun.volume.bootable || begun.image.has_value();
-  const Catalog::VolumeUpdate update{.status = "available",
-                                     .status_reason = "",
-                                     .source_volume_id = made.source_volume_id,
-                                     .bootable = created.volume.bootable};
-  auto write = [id = created.volume.id, update](Catalog& to) { return to.update_volume(id, update); };
-  if (Result<void> written = co_await in_catalog(std::move(write)); !written) {
-    index.clone_is_gone(made.source_volume_id);
-    co_return std::unexpected(std::move(written).error());
-  }
   created.volume.updated_at = clock.now();
+  if (made.is_found_whole) {
+    {
+      const std::lock_guard lock(mutex);
+      creation->steps.phase = Phase::done;
+      creation->ended = created;
+    }
+    creation->changed.notify();
+    co_await write_available(created.volume.id);
+  } else {
+    const Catalog::VolumeUpdate update{.status = "available",
+                                       .status_reason = "",
+                                       .source_volume_id = made.source_volume_id,
+                                       .bootable = created.volume.bootable};
+    auto write = [id = created.volume.id, update](Catalog& to) { return to.update_volume(id, update); };
+    if (Result<void> written = co_await in_catalog(std::move(write)); !written) {
+      index.clone_is_gone(made.source_volume_id);
+      co_return std::unexpected(std::move(written).error());
+    }
+  }
   if (!creation->request.counts_quota && begun.image) last_answers.yes(created.volume.project_id, *begun.image);
   base::log::info(room_name, &creation->context, "volume {} of {} GiB is available on {}{}", created.volume.id,
                   created.volume.size_gb, created.volume.backend,
@@ -449,7 +459,7 @@ Task<void> VolumeCache::Impl::fail_volume(Volume volume, Backend* of, Error erro
                               : volume.image_id.empty() ? FailedAction::create
                                                         : FailedAction::copy_image_to_volume;
   if (error.code != Errc::cancelled) co_await tell_owner(volume, context, action, error);
-  Catalog::VolumeUpdate update{.status = "error", .status_reason = error.message};
+  Catalog::VolumeUpdate update{.status = "error", .status_reason = error.message, .source_volume_id = ""};
   if (error.code == Errc::already_exists) {
     // The name was taken on the backend before we came. What we did not make we do not delete, now or later.
     update.name = "";

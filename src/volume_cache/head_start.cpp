@@ -7,9 +7,16 @@
 // data and so costs next to nothing. A project gets it after a yes to the same image, and once it was refused not again
 // until the next yes: whoever has no right to an image makes no work with it.
 //
-// In a crash it is a create like any other: the row comes first, and recover() removes what was made under its name.
+// In a crash it is a create like any other: the row is durable before anything is to be seen under its name. Where a
+// clone is atomic its row says from the start all that it will say but the status, and recover() finishes what it finds
+// whole: so the row's commit need not come before the clone's work, only before its name, and who asked need not wait
+// until the status is written.
+//
 // The ordinary way needs no head start: where one fails, for whatever reason, it is undone and the ordinary way begins.
 #include <fmt/format.h>
+
+#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <future>
 
 #include "base/crash_point.hpp"
 #include "volume_cache/impl.hpp"
@@ -47,20 +54,34 @@ Task<std::optional<VolumeCache::Impl::HeadStart>> VolumeCache::Impl::head_start(
   BasePtr image_volume = index.use(place_of(request.backend, request.pool), key_of(*image));
   if (!image_volume) co_return std::nullopt;
 
+  if (!convert::check_fits(image->id, image_volume->virtual_size_bytes, request.size_gb)) {
+    index.release(image_volume, nullptr);
+    co_return std::nullopt;
+  }
+
   HeadStart ahead{.begun = {.volume = new_row(*creation, image), .backend = to, .image = image},
                   .image_volume = std::move(image_volume)};
-  if (!convert::check_fits(image->id, ahead.image_volume->virtual_size_bytes, request.size_gb) ||
-      !co_await write_intent(ahead.begun, request, request.volume_type)) {
+  if (can.atomic_clones) {
+    ahead.begun.volume.source_volume_id = ahead.image_volume->volume_id;
+    ahead.begun.volume.bootable = true;
+  }
+  std::promise<Result<void>> row_is_written;
+  CloneSpec clone{.source = VolumeId{ahead.image_volume->name},
+                  .target = VolumeId{ahead.begun.volume.name},
+                  .size_bytes = request.size_gb * base::gib,
+                  .stop = creation->stop.get_token(),
+                  .before_named = [written = row_is_written.get_future().share()] { return written.get(); }};
+  creation->steps.enter(Phase::clone);
+  const auto started = std::chrono::steady_clock::now();
+  using base::asio::experimental::awaitable_operators::operator&&;
+  const auto [written, cloned] = co_await (write_intent_aside(ahead.begun, request, std::move(row_is_written)) &&
+                                           to->create_cloned_volume(std::move(clone)));
+  if (!written) {
+    creation->steps.enter(Phase::queued);
     index.release(ahead.image_volume, nullptr);
     co_return std::nullopt;
   }
-  creation->steps.enter(Phase::clone);
   creation->touched = true;
-  const auto started = std::chrono::steady_clock::now();
-  const Result<void> cloned = co_await to->create_cloned_volume({.source = VolumeId{ahead.image_volume->name},
-                                                                 .target = VolumeId{ahead.begun.volume.name},
-                                                                 .size_bytes = request.size_gb * base::gib,
-                                                                 .stop = creation->stop.get_token()});
   ahead.took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started);
   if (cloned) {
     base::crash_point("clone.done");
@@ -72,17 +93,51 @@ Task<std::optional<VolumeCache::Impl::HeadStart>> VolumeCache::Impl::head_start(
   co_return std::nullopt;
 }
 
+Task<Result<void>> VolumeCache::Impl::write_intent_aside(Begun& begun, const CreateRequest& request,
+                                                         std::promise<Result<void>> told) {
+  Result<void> written = fail(Errc::internal, "the row was not written");
+  try {
+    written = co_await write_intent(begun, request, request.volume_type);
+  } catch (const std::exception& what) {
+    written = fail(Errc::internal, what.what());
+  }
+  told.set_value(written);
+  co_return written;
+}
+
 Task<void> VolumeCache::Impl::keep(const CreationPtr& creation, HeadStart& ahead) {
   ++counters.volume_hits;
   tell_of_cache("hit", ahead.image_volume->image_id,
                 ahead.begun.backend->options().host_and_pool(ahead.image_volume->pool), creation->context,
                 {{"image_volume_id", ahead.image_volume->volume_id}});
   co_await note_clone(ahead.begun, ahead.image_volume, ahead.took, true);
-  ahead.begun.made = Made{.outcome = Outcome::hit, .source_volume_id = ahead.image_volume->volume_id};
+  ahead.begun.made = Made{.outcome = Outcome::hit,
+                          .source_volume_id = ahead.image_volume->volume_id,
+                          .is_found_whole = !ahead.begun.volume.source_volume_id.empty()};
+}
+
+Task<void> VolumeCache::Impl::write_available(std::string id) {
+  for (bool is_said = false;;) {
+    auto write = [id](Catalog& to) {
+      return to.update_volume(id, {.status = "available", .durable = catalog::Durable::soon});
+    };
+    const Result<void> written = co_await in_catalog(std::move(write));
+    if (written || written.error().code == Errc::not_found) co_return;
+    if (!is_said)
+      base::log::error(room_name, nullptr, "volume {} is whole, but its row cannot say so yet: {}", id,
+                       written.error().message);
+    is_said = true;
+    if (!co_await pause(std::chrono::seconds(1))) co_return;  // the next start finds it whole
+  }
 }
 
 Task<void> VolumeCache::Impl::take_back(CreationPtr creation, HeadStart ahead) {
   const std::string id = ahead.begun.volume.id;
+  if (!ahead.begun.volume.source_volume_id.empty()) {
+    // What has been refused is not to be found whole after a crash.
+    auto doubt = [id](Catalog& in) { return in.update_volume(id, {.source_volume_id = ""}); };
+    static_cast<void>(co_await in_catalog(std::move(doubt)));
+  }
   Result<void> removed;
   if (creation->touched) removed = co_await ahead.begun.backend->delete_volume(VolumeId{ahead.begun.volume.name});
   index.release(ahead.image_volume, nullptr);

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <functional>
+#include <future>
 #include <set>
 #include <stop_token>
 #include <variant>
@@ -151,6 +152,7 @@ struct VolumeCache::Impl {
     Outcome outcome = Outcome::empty;
     std::string source_volume_id{};
     std::string uncached_reason{};
+    bool is_found_whole = false;  ///< recover() would make it `available` by itself
   };
   /// What create() knows once its row is there.
   struct Begun {
@@ -193,7 +195,11 @@ struct VolumeCache::Impl {
   std::optional<origin::ImageInfo> seen_record(const Creation& creation) const;
   /// Nothing is left of one that fails.
   Task<std::optional<HeadStart>> head_start(CreationPtr creation);
+  /// write_intent(), and `told` has its result whatever happens: a thread waits for it.
+  Task<Result<void>> write_intent_aside(Begun& begun, const CreateRequest& request, std::promise<Result<void>> told);
   Task<void> keep(const CreationPtr& creation, HeadStart& ahead);
+  /// Of a volume that its caller was told of: tried until it succeeds, or the room stops.
+  Task<void> write_available(std::string id);
   Task<void> take_back(CreationPtr creation, HeadStart ahead);
 
   // build.cpp
@@ -394,6 +400,7 @@ struct VolumeCache::Impl {
   /// Blocks. No driver is called for what has, or may be a clone of what has, a held file: start never waits for our
   /// own image API. Those are settled by resume_imports(), when it answers.
   void settle_volume(const Volume& volume);
+  void settle_clone(const Volume& volume, Backend& of);
   Task<void> settle_late();
   void settle_image_volume(const catalog::ImageVolume& row, const Volume* volume, const std::set<std::string>* names);
   bool is_image_volume_row(const Volume& volume) const;

@@ -240,16 +240,37 @@ void VolumeCache::Impl::settle_volume(const Volume& volume) {
     warn_if_failed(catalog.update_volume(volume.id, update), volume.id);
     return;
   }
+  if (!volume.source_volume_id.empty() && of != nullptr && of->capabilities().atomic_clones) {
+    settle_clone(volume, *of);
+    return;
+  }
   Result<void> removed = delete_it();
   if (removed && is_image_volume_row(volume)) {
     // The crash came between its two rows.
     warn_if_failed(catalog.remove_volume(volume.id), volume.id);
     return;
   }
-  Catalog::VolumeUpdate update{.status = "error", .status_reason = "interrupted by a restart; create it again"};
+  Catalog::VolumeUpdate update{
+      .status = "error", .status_reason = "interrupted by a restart; create it again", .source_volume_id = ""};
   if (!removed)
     *update.status_reason +=
         " (what was made of it could not be removed: " + removed.error().message + "; deleting the volume tries again)";
+  warn_if_failed(catalog.update_volume(volume.id, update), volume.id);
+}
+
+// A row of a head start: its clone is there whole or not at all, and if it is there, its caller may have been told.
+void VolumeCache::Impl::settle_clone(const Volume& volume, Backend& of) {
+  // Grows nothing: it is the driver's call that fails where the volume is not there and syncs it where it is, since the
+  // process may have ended between the name and its sync.
+  const Result<void> there = of.extend_volume_blocking(VolumeId{volume.name}, volume.size_gb * base::gib);
+  Catalog::VolumeUpdate update{.status = "available", .status_reason = ""};
+  if (!there && there.error().code == Errc::not_found) {
+    update = {.status = "error", .status_reason = "interrupted by a restart; create it again", .source_volume_id = ""};
+  } else if (!there && there.error().code != Errc::invalid_argument && there.error().code != Errc::conflict) {
+    // Larger by now, or with snapshots of Cinder's: whoever was told has gone on with it. Any other reason says
+    // nothing.
+    update = {.status = "error", .status_reason = "interrupted by a restart: " + there.error().message};
+  }
   warn_if_failed(catalog.update_volume(volume.id, update), volume.id);
 }
 

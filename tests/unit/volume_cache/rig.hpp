@@ -350,6 +350,7 @@ class Rig : public ::testing::Test {
     }
     volumes_ = std::make_unique<VolumeCache>(options_, *catalog_, *images_, std::move(backends), *pool_, clock_,
                                              counters_, notifier_);
+    if (before_recovery_) before_recovery_();
     const auto recovered = volumes_->recover();
     ASSERT_TRUE(recovered) << recovered.error().message;
   }
@@ -457,6 +458,7 @@ class Rig : public ::testing::Test {
   image_cache::Options image_options_;  ///< but for the directory
   std::map<std::string, BackendOptions> backend_options_;
   catalog::QuotaDefaults quota_;
+  std::function<void()> before_recovery_;
   std::optional<Capabilities> capabilities_;
   backends::MemoryDriver::Options memory_options_;
   std::map<std::string, std::shared_ptr<backends::MemoryDriver>> memory_;
