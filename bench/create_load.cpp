@@ -4,8 +4,9 @@
 //   durable create_load post ADDRESS:PORT IMAGE_ID SIZE_GB BACKEND COUNT THREADS   POST /v3/…/volumes, then GET until
 //   `available`
 //
-// Each thread has one keep-alive connection. Then all volumes are deleted (not timed), unless KEEP is set in the
-// environment. Prints one line of JSON: wall seconds, and the milliseconds of each create in the order they began.
+// Each thread has one keep-alive connection. SEEN in the environment is what the hook is told of the image besides its
+// id, as members of a JSON object. Then all volumes are deleted (not timed), unless KEEP is set in the environment.
+// Prints one line of JSON: wall seconds, and the milliseconds of each create in the order they began.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -99,7 +100,7 @@ std::string text_member(const std::string& json, const std::string& name) {
 }
 
 struct Job {
-  std::string mode, server, image_id, size_gb, backend;
+  std::string mode, server, image_id, size_gb, backend, seen;
 };
 
 std::string create(Client& client, const Job& job) {
@@ -107,7 +108,7 @@ std::string create(Client& client, const Job& job) {
     const std::string id = new_uuid();
     client.ask("PUT", "/v1/hook/volumes/" + id,
                "{\"backend\": \"" + job.backend + "\", \"name\": \"volume-" + id + "\", \"size_gb\": " + job.size_gb +
-                   ", \"image_id\": \"" + job.image_id + "\"}",
+                   ", \"image_id\": \"" + job.image_id + "\"" + job.seen + "}",
                200);
     return id;
   }
@@ -131,7 +132,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: create_load hook|post ADDRESS:PORT IMAGE_ID SIZE_GB BACKEND COUNT THREADS\n");
     return 2;
   }
-  const Job job{argv[1], argv[2], argv[3], argv[4], argv[5]};
+  const char* const seen = std::getenv("SEEN");
+  const Job job{argv[1], argv[2], argv[3], argv[4], argv[5], seen == nullptr ? "" : std::string(", ") + seen};
   const auto count = static_cast<std::size_t>(std::max(1, std::atoi(argv[6])));
   const int threads = std::max(1, std::atoi(argv[7]));
   std::vector<double> times_ms(count);
