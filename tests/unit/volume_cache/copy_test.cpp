@@ -248,6 +248,7 @@ TEST_F(Copies, OfManyUploadsOfOneVolumeAtOnceOneIsStarted) {
   const auto id = made(content('s'));
   origin_.hold(MemoryOrigin::uploads);
   std::vector<std::future<Result<origin::ImageInfo>>> starting;
+  starting.reserve(12);
   for (int i = 0; i < 12; ++i) starting.push_back(begin(volumes_->start_upload(upload(id), user())));
   unsigned started = 0;
   for (auto& one : starting) {

@@ -474,6 +474,37 @@ TEST_F(Unasked, TheTtlSparesWhatIsToBeKeptWarm) {
   EXPECT_EQ(counters_.image_volumes_warmed, 1U) << "it was never made anew";
 }
 
+TEST_F(Unasked, TheTtlTakesWhatIsNoLongerToBeKeptWarm) {
+  options_.ttl = seconds(100);
+  const auto once = image('o');
+  origin_.mark("golden", {once});
+  options_.warm_marks = {{.name = "golden", .value = std::nullopt}};
+  start();
+  warm_ahead();
+  clock_.advance(seconds(200));
+  upkeep();
+  EXPECT_EQ(kept(), std::set{once});
+  origin_.mark("golden", {});
+  warm_ahead();
+  upkeep();
+  EXPECT_TRUE(kept().empty());
+}
+
+TEST_F(Unasked, WhatNoQuotaHasRoomForIsNotEvenFetched) {
+  const auto wanted = image('w');
+  options_.warm_images = {wanted};
+  start();
+  ASSERT_TRUE(catalog_->create_volume_type({.id = base::new_uuid(), .name = "fast-pool"}));
+  for (const char* resource : {"volumes", "gigabytes", "volumes_fast-pool", "gigabytes_fast-pool"}) {
+    ASSERT_TRUE(catalog_->set_quota(internal_project, {{resource, 0}}));
+    warm_ahead();
+    EXPECT_EQ(origin_.streams(), 0U) << resource;
+    ASSERT_TRUE(catalog_->set_quota(internal_project, {{resource, 1}}));
+  }
+  warm_ahead();
+  EXPECT_EQ(kept(), std::set{wanted}) << "one fits into one";
+}
+
 TEST_F(Unasked, WarmingAheadIsForFreeStorageOnly) {
   memory_options_.capacity_bytes = 3 * content('x').size();
   const auto wanted = origin_.add(content('w', 2 * content('x').size())).id;
