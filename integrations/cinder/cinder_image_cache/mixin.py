@@ -239,6 +239,10 @@ class ImageCacheMixin(_StockDriver):
             if answer.error.get('fallback') is False:
                 fault = answer
         except client.Unreachable as error:
+            # It knows nothing of this call. Where the create was scheduled
+            # again it may know of an earlier one, and Cinder is about to
+            # write over what that has left.
+            self._image_cache_calls_off[volume.id] = volume.name
             raise NotNow(error)
         except Exception as error:
             reason = str(error) or repr(error)
