@@ -53,6 +53,16 @@ TEST_F(OneTypeOfTwoBackends, TheFirstIsChosenAndTheNextWhileThatIsDisabledOrFroz
   EXPECT_EQ(counters_.volume_hits, 4U);
 }
 
+TEST_F(OneTypeOfTwoBackends, NeitherIsChosenWhileTheServiceThatChoosesIsDisabled) {
+  options_.host = "host";
+  start_with_type();
+  const auto a = image('a');
+  ASSERT_TRUE(catalog_->set_service_state("host", {.disabled = true}));
+  EXPECT_EQ(place_of_new(a), "");
+  ASSERT_TRUE(catalog_->set_service_state("host", {}));
+  EXPECT_EQ(place_of_new(a), "first");
+}
+
 TEST_F(OneTypeOfTwoBackends, AFullOneIsNotPassedOverAndNothingIsLeftOfTheVolume) {
   memory_options_.capacity_bytes = content('a').size() / 2;
   start_with_type();

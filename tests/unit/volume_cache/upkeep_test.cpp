@@ -490,6 +490,19 @@ TEST_F(Unasked, TheTtlTakesWhatIsNoLongerToBeKeptWarm) {
   EXPECT_TRUE(kept().empty());
 }
 
+TEST_F(Unasked, ASignedImageIsNotKeptWarmWhereSignaturesAreToBeVerified) {
+  options_.verify_signatures = true;
+  auto info = origin_.add(content('s'));
+  info.properties["img_signature"] = "c2lnbmVk";
+  origin_.put(info, content('s'));
+  const auto plain = image('p');
+  options_.warm_images = {info.id, plain};
+  start();
+  warm_ahead();
+  EXPECT_EQ(kept(), std::set{plain});
+  EXPECT_EQ(origin_.streams(), 1U);
+}
+
 TEST_F(Unasked, WhatNoQuotaHasRoomForIsNotEvenFetched) {
   const auto wanted = image('w');
   options_.warm_images = {wanted};
