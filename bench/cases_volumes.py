@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 
 from measure import GIB, MIB, Row, median, run_json
 from rig import BACKEND, ROOT, Image, request
@@ -115,36 +114,6 @@ def cinders_code(rig, glance_url, image_id, conversion, *target):
     return run_json(["/usr/bin/python3", ROOT / "bench/cinder_cold.py", glance_url, image_id, SIZE_GB, conversion, *target])["wall_s"]
 
 
-# Cinder's way, once more. The steps are those of cinder.image.image_utils (TemporaryImages.fetch, fetch_to_raw) and of its image-volume
-# cache, without Cinder itself: no RPC, no rootwrap, no Python client.
-
-def cinders_way(glance_url, image_id, conversion, volumes, *, durable):
-    """Seconds. `durable`: as for a block device, and a clone that costs nothing; else as NfsDriver does it."""
-    fetched, base, volume = conversion / "image_fetch", volumes / "cinder-base", volumes / "cinder-volume"
-
-    def qemu_img(*arguments):
-        subprocess.run(["qemu-img", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
-    began = time.monotonic()
-    subprocess.run(["curl", "-fsS", "-o", fetched, f"{glance_url}/v2/images/{image_id}/file"], check=True)
-    qemu_img("info", "-f", "qcow2", "--output=json", fetched)      # verified after the download …
-    qemu_img("info", "-f", "qcow2", "--output=json", fetched)      # … and again by fetch_to_raw
-    if durable:
-        qemu_img("convert", "-O", "raw", "-t", "none", "-f", "qcow2", fetched, base)
-        subprocess.run(["cp", "--reflink=always", base, volume], check=True)
-        os.truncate(volume, SIZE_GB << 30)
-        subprocess.run(["sync", base, volume], check=True)
-    else:
-        qemu_img("convert", "-O", "raw", "-f", "qcow2", fetched, base)
-        qemu_img("info", "-f", "raw", "--output=json", base)
-        qemu_img("convert", "-O", "raw", "-f", "raw", base, volume)
-        qemu_img("resize", "-q", "-f", "raw", volume, f"{SIZE_GB}G")
-    fetched.unlink()
-    took = time.monotonic() - began
-    base.unlink()
-    volume.unlink()
-    return took
-
-
 def cold(rig, quick):
     glance = rig.glance(cache=False)
     image_id = rig.upload(glance, rig.images / "debian.qcow2", "qcow2")
@@ -153,7 +122,7 @@ def cold(rig, quick):
     home = rig.folder("cold")
     conversion = home / "conversion"
     conversion.mkdir()
-    times = {"ours": [], "cinder": [], "durable": [], "nfs": []}
+    times = {"ours": [], "cinder": []}
     warm_ms = []
 
     def ours():
@@ -169,8 +138,7 @@ def cold(rig, quick):
         times["cinder"].append(cinders_code(rig, glance.url, image_id, conversion, volume))
         volume.unlink()
     for round_number in range(2 if quick else 5):
-        steps = [ours, cinder, lambda: times["durable"].append(cinders_way(glance.url, image_id, conversion, volumes, durable=True)),
-                 lambda: times["nfs"].append(cinders_way(glance.url, image_id, conversion, volumes, durable=False))]
+        steps = [ours, cinder]
         for step in steps if round_number % 2 == 0 else reversed(steps):
             os.sync()
             step()
@@ -179,11 +147,7 @@ def cold(rig, quick):
         Row("cold", "create, hook API", "s", ours_s, "Cinder's fetch_to_raw", median(times["cinder"]), at_most=0.35,
             note="compressed qcow2 in a real glance-api, medians of interleaved rounds, XFS. Ours: download, SHA-512, inspect, convert, "
                  "image-volume, clone, all synced. \"Cinder's fetch_to_raw\": the code of python3-cinder, one volume and no image-volume, "
-                 "nothing synced (bench/cinder_cold.py). \"Cinder, durable\": curl to a file, qemu-img info twice, qemu-img convert -t none, "
-                 "cp --reflink, sync. \"Cinder, NfsDriver\": the same with convert through the page cache, a full copy as the clone, and "
-                 "no sync at all"),
-        Row("cold", "create, hook API", "s", ours_s, "Cinder, durable", median(times["durable"]), at_most=0.35),
-        Row("cold", "create, hook API", "s", ours_s, "Cinder, NfsDriver", median(times["nfs"]), at_most=0.35),
+                 "nothing synced (bench/cinder_cold.py)"),
         Row("cold", "then warm, glance-api describing", "ms", median(warm_ms), "", 0, kind="value"),
     ]
     return rows, {**times, "warm_ms": warm_ms}
