@@ -102,13 +102,6 @@ const Backend* VolumeCache::find_backend(const std::string& name) const {
   return impl_->backend(name);
 }
 
-base::Task<Result<const Backend*>> VolumeCache::backend_of_type(std::string volume_type) {
-  auto work = [impl = impl_.get(), volume_type]() -> Result<const Backend*> {
-    return impl->resolve_backend("", volume_type);
-  };
-  co_return co_await base::offload(impl_->pool, std::move(work));
-}
-
 catalog::Catalog& VolumeCache::catalog() {
   return impl_->catalog;
 }

@@ -248,8 +248,6 @@ class VolumeCache {
 
   const std::vector<std::unique_ptr<Backend>>& backends() const;
   const Backend* find_backend(const std::string& name) const;
-  /// The backend a volume type names: by extra spec volume_backend_name, or as the type that each backend is.
-  base::Task<Result<const Backend*>> backend_of_type(std::string volume_type);
   std::optional<Progress> progress(const std::string& volume_id) const;
   catalog::Catalog& catalog();
 
