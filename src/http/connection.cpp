@@ -118,6 +118,7 @@ base::Task<bool> Connection::wait_for_byte(base::Deadline deadline) {
   idle_ = false;
   if (ready) {
     shared_.order.leave(place_);
+    makes_place_ = false;
   } else {
     shared_.order.go(place_);
   }
@@ -181,7 +182,8 @@ base::Task<bool> Connection::read_head(RequestParser& parser) {
     if (!in_pieces) shared_.order.enter(place_, IdleOrder::For::rest_of_head);
     in_pieces = true;
     const auto got = co_await read_more(transport_, buffer_, head_read_bytes, deadline);
-    if (!got || *got == 0) {
+    // A piece that came after it was told to go changes nothing: else it would hold its place for header_timeout.
+    if (!got || *got == 0 || shared_.order.is_going(place_)) {
       shared_.order.go(place_);
       co_return false;
     }

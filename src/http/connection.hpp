@@ -37,6 +37,9 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
+  /// From now on it is not chosen to make a place.
+  void leave_order() { shared_.order.leave(place_); }
+
   /// Serves requests until the client or a limit ends it.
   base::Task<void> run();
   /// On the connection's executor: ends it when it has been idle for stop_grace, or after the request in flight.

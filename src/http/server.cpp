@@ -198,6 +198,7 @@ struct Server::Impl {
       }
       ~Listed() {
         const std::lock_guard lock(impl.mutex);
+        connection.leave_order();  // who is chosen under this lock is on the list
         impl.connections.erase(&connection);
         impl.shared.counters.http_connections.fetch_sub(1, std::memory_order_relaxed);
       }
