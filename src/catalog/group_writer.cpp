@@ -72,6 +72,7 @@ void GroupWriter::lead(const std::vector<Job*>& group) {
 
 void GroupWriter::set_durable(Durable durable) {
   if (durable == durable_) return;
+  durable_ = Durable::soon;  // if that fails in the middle, the next group sets it again
   // Of NORMAL, SQLite says: a commit may be lost in a power failure; the file is whole all the same.
   connection_->execute(durable == Durable::soon ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL");
   durable_ = durable;
