@@ -110,8 +110,9 @@ Result<void> FileDriver::probe() {
   struct statfs info{};
   if (::fstatfs(directory_.get(), &info) != 0) return base::fail_errno(labelled("cannot be examined"), errno);
   is_xfs_ = info.f_type == XFS_SUPER_MAGIC;
-  // That cannot be tried. XFS and btrfs have one journal; an NFS server answers when it is done (RFC 7862, 15.13).
-  keeps_order_ = is_xfs_ || info.f_type == BTRFS_SUPER_MAGIC || info.f_type == NFS_SUPER_MAGIC;
+  // That cannot be tried. XFS has one journal, and an NFS server answers when it is done (but for the export option
+  // async). btrfs may log a name, for the fsync of its directory by somebody else, without what the file shares.
+  keeps_order_ = is_xfs_ || info.f_type == NFS_SUPER_MAGIC;
 
   const std::string name = "probe." + base::new_uuid();
   const auto make = [&](bool nameless) -> Result<NewFile> {

@@ -92,6 +92,12 @@ Result<void> Backend::extend_volume_blocking(const VolumeId& volume, std::uint64
   return driver_->extend_volume(volume, new_size_bytes);
 }
 
+Result<std::uint64_t> Backend::size_blocking(const VolumeId& volume) {
+  IMAGECACHE_CHECK(check_name(volume));
+  IMAGECACHE_TRY(const auto reader, driver_->read_volume(volume));
+  return reader->size_bytes();
+}
+
 template <class Work>
 base::Task<Result<void>> Backend::change(base::BlockingPool& pool, VolumeId target, Work work) {
   IMAGECACHE_CO_TRY(Claim claim, Claim::take(*this, target));

@@ -58,6 +58,7 @@ class Backend {
   Result<std::vector<VolumeId>> list_volumes();
   Result<void> delete_volume_blocking(const VolumeId& volume);
   Result<void> extend_volume_blocking(const VolumeId& volume, std::uint64_t new_size_bytes);
+  Result<std::uint64_t> size_blocking(const VolumeId& volume);  ///< of a driver that can read volumes
 
   /// Besides the driver's own failures: Errc::invalid_argument for an argument that the SPI forbids, Errc::conflict
   /// while another call that changes the same volume is in flight, Errc::busy when too much waits.

@@ -106,6 +106,12 @@ Task<void> VolumeCache::Impl::drive(CreationPtr creation) {
   } catch (const std::exception& what) {
     ended = fail(Errc::internal, fmt::format("volume {}: {}", id, what.what()));
   }
+  bool was_told = false;  // of a volume that is there
+  {
+    const std::lock_guard lock(mutex);
+    was_told = creation->ended && *creation->ended;
+    if (was_told) ended = *creation->ended;
+  }
   if (!ended) {
     ++counters.volumes_failed;
     co_await fail_volume(std::move(volume), of, ended.error(), creation->touched, creation->context);
@@ -259,6 +265,9 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::settle_known(CreationP
   const bool failed = !by_hand && row.status == "error";
   if (!failed && !same_parameters(row, wanted.volume)) co_return std::unexpected(other_parameters(id));
   if (row.status == "available") {
+    // A head start that a crash cut short was of what the image was then; the origin has said only now what it is.
+    if (!row.source_volume_id.empty() && row.content_key != wanted.volume.content_key)
+      co_return std::unexpected(other_parameters(id));
     wanted.volume = std::move(row);
     wanted.finished = true;
     co_return wanted;
@@ -270,7 +279,8 @@ Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::settle_known(CreationP
   if (!row.name.empty()) {
     if (Backend* where = backend(row.backend)) IMAGECACHE_CO_CHECK(co_await where->delete_volume(VolumeId{row.name}));
   }
-  if (was_cut_off && !row.name.empty()) {
+  // One with a source is found whole after a crash, which what is made now need not be.
+  if (was_cut_off && !row.name.empty() && row.source_volume_id.empty()) {
     wanted.volume = std::move(row);
     wanted.backend = backend(wanted.volume.backend);
     co_return wanted;

@@ -133,10 +133,11 @@ Task<void> VolumeCache::Impl::write_available(std::string id) {
 
 Task<void> VolumeCache::Impl::take_back(CreationPtr creation, HeadStart ahead) {
   const std::string id = ahead.begun.volume.id;
-  if (!ahead.begun.volume.source_volume_id.empty()) {
-    // What has been refused is not to be found whole after a crash.
-    auto doubt = [id](Catalog& in) { return in.update_volume(id, {.source_volume_id = ""}); };
-    static_cast<void>(co_await in_catalog(std::move(doubt)));
+  Catalog::VolumeUpdate doubt{.source_volume_id = ""};  // what was refused is not to be found whole after a crash
+  if (!creation->touched) doubt.name = "";              // nor is what somebody else has made to be removed
+  if (!creation->touched || !ahead.begun.volume.source_volume_id.empty()) {
+    auto write = [id, doubt](Catalog& in) { return in.update_volume(id, doubt); };
+    static_cast<void>(co_await in_catalog(std::move(write)));
   }
   Result<void> removed;
   if (creation->touched) removed = co_await ahead.begun.backend->delete_volume(VolumeId{ahead.begun.volume.name});

@@ -400,7 +400,7 @@ struct VolumeCache::Impl {
   /// Blocks. No driver is called for what has, or may be a clone of what has, a held file: start never waits for our
   /// own image API. Those are settled by resume_imports(), when it answers.
   void settle_volume(const Volume& volume);
-  void settle_clone(const Volume& volume, Backend& of);
+  void settle_clone(const Volume& volume, Backend* of);
   Task<void> settle_late();
   void settle_image_volume(const catalog::ImageVolume& row, const Volume* volume, const std::set<std::string>* names);
   bool is_image_volume_row(const Volume& volume) const;

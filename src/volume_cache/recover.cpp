@@ -240,8 +240,8 @@ void VolumeCache::Impl::settle_volume(const Volume& volume) {
     warn_if_failed(catalog.update_volume(volume.id, update), volume.id);
     return;
   }
-  if (!volume.source_volume_id.empty() && of != nullptr && of->capabilities().atomic_clones) {
-    settle_clone(volume, *of);
+  if (volume.status == "creating" && !volume.source_volume_id.empty()) {
+    settle_clone(volume, of);
     return;
   }
   Result<void> removed = delete_it();
@@ -258,18 +258,29 @@ void VolumeCache::Impl::settle_volume(const Volume& volume) {
   warn_if_failed(catalog.update_volume(volume.id, update), volume.id);
 }
 
-// A row of a head start: its clone is there whole or not at all, and if it is there, its caller may have been told.
-void VolumeCache::Impl::settle_clone(const Volume& volume, Backend& of) {
-  // Grows nothing: it is the driver's call that fails where the volume is not there and syncs it where it is, since the
-  // process may have ended between the name and its sync.
-  const Result<void> there = of.extend_volume_blocking(VolumeId{volume.name}, volume.size_gb * base::gib);
+// A row of a head start: its clone is there whole or not at all, and if it is there, its caller may have been told. So
+// nothing is deleted here.
+void VolumeCache::Impl::settle_clone(const Volume& volume, Backend* of) {
+  const std::uint64_t size_bytes = volume.size_gb * base::gib;
+  const auto look = [&]() -> Result<std::uint64_t> {
+    if (of == nullptr) return fail(Errc::unavailable, fmt::format("its backend {} is not enabled", volume.backend));
+    if (!of->capabilities().atomic_clones)
+      return fail(Errc::conflict, "nobody can say whether it is whole; delete it, and create it again");
+    IMAGECACHE_TRY(const std::uint64_t found_bytes, of->size_blocking(VolumeId{volume.name}));
+    // Grows nothing: syncs it, since the process may have ended between the name and its sync.
+    if (found_bytes == size_bytes) IMAGECACHE_CHECK(of->extend_volume_blocking(VolumeId{volume.name}, size_bytes));
+    return found_bytes;
+  };
+  const Result<std::uint64_t> found = look();
   Catalog::VolumeUpdate update{.status = "available", .status_reason = ""};
-  if (!there && there.error().code == Errc::not_found) {
-    update = {.status = "error", .status_reason = "interrupted by a restart; create it again", .source_volume_id = ""};
-  } else if (!there && there.error().code != Errc::invalid_argument && there.error().code != Errc::conflict) {
-    // Larger by now, or with snapshots of Cinder's: whoever was told has gone on with it. Any other reason says
-    // nothing.
-    update = {.status = "error", .status_reason = "interrupted by a restart: " + there.error().message};
+  if (!found && found.error().code != Errc::not_found) {
+    update = {.status = "error", .status_reason = "interrupted by a restart: " + found.error().message};
+  } else if (!found || *found < size_bytes) {
+    // What is smaller is somebody else's, of that name before. What is larger was grown by who was told.
+    update = {.status = "error",
+              .status_reason = "interrupted by a restart; create it again",
+              .name = "",
+              .source_volume_id = ""};
   }
   warn_if_failed(catalog.update_volume(volume.id, update), volume.id);
 }

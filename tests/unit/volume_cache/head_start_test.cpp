@@ -179,8 +179,10 @@ TEST_F(HeadStart, ACrashLeavesAVolumeOrNone) {
     EXPECT_TRUE(memory_["fast"]->create_cloned_volume(
         {.source = {"volume-" + source}, .target = {"volume-" + id}, .size_bytes = size_gb * base::gib}));
   };
-  const std::string whole = leave(source), grown = leave(source), missing = leave(source), ordinary = leave("");
+  const std::string whole = leave(source), grown = leave(source), missing = leave(source), ordinary = leave(""),
+                    foreign = leave(source);
   clone(whole, 1);
+  ASSERT_TRUE(memory_["fast"]->create_volume({"volume-" + foreign}, base::gib / 2));
   clone(grown, 2);
   clone(ordinary, 1);
   restart();
@@ -191,16 +193,49 @@ TEST_F(HeadStart, ACrashLeavesAVolumeOrNone) {
   EXPECT_EQ(row(missing)->source_volume_id, "");
   EXPECT_EQ(row(ordinary)->status, "error") << "of any other way nobody can say how far it was";
   EXPECT_FALSE(on_backend().contains("volume-" + ordinary));
+  EXPECT_EQ(row(foreign)->status, "error") << "what is smaller was never a clone of ours";
+  EXPECT_EQ(row(foreign)->name, "") << "so nobody deletes it with this row";
+  EXPECT_TRUE(on_backend().contains("volume-" + foreign));
   EXPECT_EQ(volumes_->living_clones(source), 3U) << "the first one, and two that were found";
 
-  // Where a clone is not there whole or not at all, it is never believed.
+  // Where a clone may be there in part it is not believed; nor deleted, since its caller may have been told.
   const std::string half = leave(source);
   clone(half, 1);
   stop();
   capabilities_ = Capabilities{.clone = CloneSupport::copy_on_write, .max_concurrency = 4};
   start();
   EXPECT_EQ(row(half)->status, "error");
-  EXPECT_FALSE(on_backend().contains("volume-" + half));
+  EXPECT_TRUE(on_backend().contains("volume-" + half));
+}
+
+TEST_F(HeadStart, ThatACrashLeftIsNotGivenOutForAnImageThatHasChanged) {
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  const auto request = hook_wish(image_.id);
+  ASSERT_TRUE(ask(request).get());
+  expect_available(request.volume_id);
+  EXPECT_TRUE(ask(request).get()) << "the same again is the same volume";
+  auto changed = origin_.add(content('b'));
+  changed.id = image_.id;
+  origin_.put(changed, content('b'));
+  const auto refused = ask(request).get();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::already_exists);
+  EXPECT_EQ(first_bytes(request.volume_id, 3), "aaa");
+}
+
+TEST_F(HeadStart, WhatIsLeftOfOneIsNoBeginningOfAnother) {
+  ASSERT_NO_FATAL_FAILURE(warm_up());
+  const auto request = hook_wish(image_.id);
+  ASSERT_TRUE(ask(request).get());
+  expect_available(request.volume_id);
+  ASSERT_TRUE(eventually([&] { return !volumes_->progress(request.volume_id); }));
+  // As if its removal had been cut short: its row still says that it would be found whole.
+  ASSERT_TRUE(catalog_->update_volume(request.volume_id, {.status = "creating", .display_name = "the old row"}));
+  const auto created = ask(request).get();
+  ASSERT_TRUE(created) << created.error().message;
+  EXPECT_EQ(first_bytes(request.volume_id, 3), "aaa");
+  EXPECT_EQ(row(request.volume_id)->display_name, "") << "the row is another";
+  expect_available(request.volume_id);
 }
 
 TEST_F(HeadStart, WhatTheStorageCannotSayAfterACrashIsKept) {
