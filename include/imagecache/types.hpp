@@ -39,7 +39,7 @@ struct Capabilities {
   bool can_read_volumes = true;                 ///< Driver::read_volume() is there
   bool can_import = false;                      ///< Driver::prepare_import() and what goes with it are there
   /// Over any crash a clone is there under its name with all its content, or not at all; and CloneSpec::before_named is
-  /// called.
+  /// called. Needs Driver::read_volume(), by which recovery learns the size of what it finds.
   bool atomic_clones = false;
 };
 
