@@ -170,29 +170,34 @@ Volume VolumeCache::Impl::new_row(const Creation& creation, const std::optional<
   return row;
 }
 
-Task<Result<void>> VolumeCache::Impl::write_intent(Begun& begun, const CreateRequest& request,
-                                                   const std::string& volume_type) {
-  auto insert = [this, &begun, &request, &volume_type](Catalog& to) -> Result<void> {
-    IMAGECACHE_TRY(begun.backend, resolve_backend(request.backend, volume_type));
-    std::string own_type;
-    if (begun.backend == nullptr) {
-      begun.volume.name = "";  // nothing of it can be on a backend
-    } else {
-      const BackendOptions& place = begun.backend->options();
-      begun.volume.backend = place.name;
-      begun.volume.host = place.host_and_pool(request.pool);
-      own_type = place.volume_backend_name;
-    }
-    begun.volume.volume_type = !volume_type.empty() ? volume_type
-                               : request.backend.empty() && !options.default_volume_type.empty()
-                                   ? options.default_volume_type
-                                   : own_type;
-    return to.create_volume(begun.volume);
-  };
-  IMAGECACHE_CO_CHECK(co_await in_catalog(std::move(insert)));
+Result<void> VolumeCache::Impl::insert_row(Catalog& to, Begun& begun, const CreateRequest& request,
+                                           const std::string& volume_type) {
+  IMAGECACHE_TRY(begun.backend, resolve_backend(request.backend, volume_type));
+  std::string own_type;
+  if (begun.backend == nullptr) {
+    begun.volume.name = "";  // nothing of it can be on a backend
+  } else {
+    const BackendOptions& place = begun.backend->options();
+    begun.volume.backend = place.name;
+    begun.volume.host = place.host_and_pool(request.pool);
+    own_type = place.volume_backend_name;
+  }
+  begun.volume.volume_type = !volume_type.empty() ? volume_type
+                             : request.backend.empty() && !options.default_volume_type.empty()
+                                 ? options.default_volume_type
+                                 : own_type;
+  IMAGECACHE_CHECK(to.create_volume(begun.volume));
   begun.volume.created_at = clock.now();
   base::crash_point("create.intent");
-  co_return Result<void>();
+  return {};
+}
+
+Task<Result<void>> VolumeCache::Impl::write_intent(Begun& begun, const CreateRequest& request,
+                                                   const std::string& volume_type) {
+  auto insert = [this, &begun, &request, &volume_type](Catalog& to) {
+    return insert_row(to, begun, request, volume_type);
+  };
+  co_return co_await in_catalog(std::move(insert));
 }
 
 Task<Result<VolumeCache::Impl::Begun>> VolumeCache::Impl::begin(CreationPtr creation) {

@@ -17,6 +17,7 @@
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #include <future>
+#include <utility>
 
 #include "base/crash_point.hpp"
 #include "volume_cache/impl.hpp"
@@ -95,13 +96,23 @@ Task<std::optional<VolumeCache::Impl::HeadStart>> VolumeCache::Impl::head_start(
 
 Task<Result<void>> VolumeCache::Impl::write_intent_aside(Begun& begun, const CreateRequest& request,
                                                          std::promise<Result<void>> told) {
+  bool is_told = false;
+  const auto tell = [&](const Result<void>& written) {
+    if (!std::exchange(is_told, true)) told.set_value(written);
+  };
   Result<void> written = fail(Errc::internal, "the row was not written");
   try {
-    written = co_await write_intent(begun, request, request.volume_type);
+    // Told on the catalog's thread: who waits is spared the way back to ours.
+    auto insert = [&](Catalog& to) {
+      Result<void> inserted = insert_row(to, begun, request, request.volume_type);
+      tell(inserted);
+      return inserted;
+    };
+    written = co_await in_catalog(std::move(insert));
   } catch (const std::exception& what) {
     written = fail(Errc::internal, what.what());
   }
-  told.set_value(written);
+  tell(written);
   co_return written;
 }
 

@@ -170,6 +170,8 @@ struct VolumeCache::Impl {
   Volume new_row(const Creation& creation, const std::optional<origin::ImageInfo>& image) const;
   /// The row `creating`, with its quota and the backend that was found for it: durable before a backend is touched.
   Task<Result<void>> write_intent(Begun& begun, const CreateRequest& request, const std::string& volume_type);
+  /// What write_intent() does, on this thread. Blocks.
+  Result<void> insert_row(Catalog& to, Begun& begun, const CreateRequest& request, const std::string& volume_type);
   /// Empty: the image names none.
   Task<Result<std::string>> type_of_image(const origin::ImageInfo& image, const base::RequestContext& context);
   Task<Result<Begun>> settle_known(CreationPtr creation, Begun wanted, bool& start_anew);
@@ -195,7 +197,7 @@ struct VolumeCache::Impl {
   std::optional<origin::ImageInfo> seen_record(const Creation& creation) const;
   /// Nothing is left of one that fails.
   Task<std::optional<HeadStart>> head_start(CreationPtr creation);
-  /// write_intent(), and `told` has its result whatever happens: a thread waits for it.
+  /// write_intent(), and `told` has its result as soon as there is one and whatever happens: a thread waits for it.
   Task<Result<void>> write_intent_aside(Begun& begun, const CreateRequest& request, std::promise<Result<void>> told);
   Task<void> keep(const CreationPtr& creation, HeadStart& ahead);
   /// Of a volume that its caller was told of: tried until it succeeds, or the room stops.
