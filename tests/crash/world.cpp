@@ -70,9 +70,14 @@ HttpAnswer World::image(std::string_view method, std::string_view target) const 
 }
 
 HttpAnswer World::volume(std::string_view method, std::string_view target, const json& body) const {
-  return http(daemon_->ports().volume_api, method, "/v3/admin" + std::string(target),
-              {"Content-Type: application/json", "OpenStack-API-Version: volume 3.65"},
-              body.is_null() ? "" : body.dump());
+  HttpClient client(daemon_->ports().volume_api);
+  return volume(client, method, target, body);
+}
+
+HttpAnswer World::volume(HttpClient& client, std::string_view method, std::string_view target, const json& body) {
+  return client.request(method, "/v3/admin" + std::string(target),
+                        {"Content-Type: application/json", "OpenStack-API-Version: volume 3.65"},
+                        body.is_null() ? "" : body.dump());
 }
 
 HttpAnswer World::hook(std::string_view method, const std::string& volume_id, const json& body) const {
@@ -95,10 +100,13 @@ std::string World::create(const std::string& image_id, int size_gb) const {
 }
 
 std::string World::settle(const std::string& volume_id) const {
+  HttpClient client(daemon_->ports().volume_api);  // one for all: each connection leaves a port in TIME-WAIT behind
   for (;;) {
-    const auto answer = volume("GET", "/volumes/" + volume_id);
+    const auto answer = volume(client, "GET", "/volumes/" + volume_id);
     if (answer.status == 404) return "gone";
-    if (answer.status != 200 || !answer.complete) return "unknown";
+    if (answer.status != 200 || !answer.complete) {
+      return "unknown (" + std::to_string(answer.status) + " " + answer.body + ")\n" + daemon_->log();
+    }
     const std::string now = body_of(answer)["volume"]["status"];
     if (now != "creating" && now != "downloading" && now != "deleting" && now != "extending") return now;
     std::this_thread::yield();
@@ -162,7 +170,7 @@ void World::expect_quotas_add_up(const json& volumes) const {
       gigabytes += row["size"].get<int>();
     }
     const json quota = body_of(volume("GET", "/os-quota-sets/" + project + "?usage=True")).value("quota_set", json());
-    ASSERT_TRUE(quota.is_object());
+    ASSERT_TRUE(quota.is_object()) << daemon_->log();
     EXPECT_EQ(quota["volumes"]["in_use"], count) << project;
     EXPECT_EQ(quota["gigabytes"]["in_use"], gigabytes) << project;
     EXPECT_EQ(quota["volumes"]["reserved"], 0) << project;

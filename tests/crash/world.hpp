@@ -49,7 +49,8 @@ class World {
   HttpAnswer hook_create(const std::string& volume_id, const std::string& image_id) const;
   /// POST /volumes; the id, empty without an answer.
   std::string create(const std::string& image_id, int size_gb = 1) const;
-  /// The volume's status once it is on its way no more: "gone" without a row, "unknown" if nobody answers.
+  /// The volume's status once it is on its way no more: "gone" without a row; if nobody answers, "unknown" and all that
+  /// may tell why.
   std::string settle(const std::string& volume_id) const;
   /// "" unless there is exactly one that is ready.
   std::string image_volume() const;
@@ -68,6 +69,7 @@ class World {
   ScriptedOrigin origin;
 
  private:
+  static HttpAnswer volume(HttpClient& client, std::string_view method, std::string_view target, const json& body = {});
   void expect_rows_match_files() const;
   void expect_quotas_add_up(const json& volumes) const;
 
