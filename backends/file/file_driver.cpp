@@ -141,6 +141,32 @@ Result<void> FileDriver::publish(NewFile& file, const VolumeId& volume, Durable 
   return synced;
 }
 
+// A sync of ours beside the caller's, instead of after it. The name itself is left to the journal: with all that comes
+// after it, such as this volume's removal, it is on disk in order, and until then settle_unnamed_clone() can give it.
+Result<void> FileDriver::publish_later(NewFile& file, const CloneSpec& clone) {
+  IMAGECACHE_CHECK(file.link_aside(name_aside(clone.target)));
+  IMAGECACHE_CHECK(base::sync_file(file.fd(), clone.target.name));
+  IMAGECACHE_CHECK(base::sync_file(work_directory_.get(), options_.directory.native()));
+  base::crash_point("clone.aside");
+  IMAGECACHE_CHECK(clone.before_named());
+  base::crash_point("clone.recorded");
+  IMAGECACHE_CHECK(file.link());
+  base::crash_point("volume.linked");
+  return {};
+}
+
+Result<void> FileDriver::settle_unnamed_clone(const VolumeId& volume, bool is_wanted) {
+  IMAGECACHE_CHECK(check_name(volume));
+  const std::string aside = name_aside(volume);
+  if (is_wanted && ::linkat(work_directory_.get(), aside.c_str(), directory_.get(), volume.name.c_str(), 0) != 0 &&
+      errno != EEXIST)
+    return base::fail_errno(volume.name + ": cannot give the clone its name", errno);
+  IMAGECACHE_CHECK(base::sync_file(directory_.get(), options_.directory.native()));
+  if (::unlinkat(work_directory_.get(), aside.c_str(), 0) != 0 && errno != ENOENT)
+    return base::fail_errno(volume.name + ": cannot remove what is left of it", errno);
+  return base::sync_file(work_directory_.get(), options_.directory.native());
+}
+
 Result<void> FileDriver::create_volume(const VolumeId& volume, std::uint64_t size_bytes) {
   IMAGECACHE_CHECK(check_name(volume));
   IMAGECACHE_TRY(NewFile file, NewFile::open(place(), volume.name));
@@ -172,6 +198,7 @@ Result<void> FileDriver::create_cloned_volume(const CloneSpec& clone) {
     IMAGECACHE_CHECK(copy_data_runs(source.get(), target.fd(), size_of(info), clone.target.name));
   }
   base::crash_point("clone.cloned");
+  if (clone.before_named && names_later_) return publish_later(target, clone);
   if (clone.before_named) IMAGECACHE_CHECK(clone.before_named());
   return publish(target, clone.target, reflinks_ ? Durable::metadata_only : Durable::with_data);
 }

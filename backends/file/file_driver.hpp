@@ -4,7 +4,8 @@
 //
 // Called by whoever holds it as a Driver, on any thread, several at once. It only makes blocking system calls. What
 // must always be true: a file under a volume's name is whole, except an image-volume between create_volume and the end
-// of copy_image_to_volume; and success is told only after the file and its name are on disk.
+// of copy_image_to_volume; and success is told only after the file and its name are on disk, or, of a clone that names
+// itself later, after the file and a name aside are.
 #pragma once
 
 #include <array>
@@ -37,6 +38,9 @@ class FileDriver final : public Driver {
     /// An image file in more extents than this is copied into its image-volume although it could be shared: each clone
     /// of the image-volume pays for every extent, the copy is paid once.
     unsigned reflink_max_extents = 128;
+    /// Who holds the driver calls list_unnamed_clones() at its start. So where the file system has one journal a clone
+    /// with before_named is on disk while that is being called, and gets its name afterwards, without another sync.
+    bool names_later = false;
     /// Asked for each new volume; unset: the defaults. Any thread.
     std::function<Access()> access = nullptr;
   };
@@ -52,6 +56,8 @@ class FileDriver final : public Driver {
   Result<void> create_volume(const VolumeId& volume, std::uint64_t size_bytes) override;
   Result<void> copy_image_to_volume(const ImageFile& image, const VolumeId& volume, std::stop_token stop) override;
   Result<void> create_cloned_volume(const CloneSpec& clone) override;
+  Result<std::vector<VolumeId>> list_unnamed_clones() override;
+  Result<void> settle_unnamed_clone(const VolumeId& volume, bool is_wanted) override;
   Result<void> extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) override;
   Result<void> delete_volume(const VolumeId& volume) override;
   Result<ConnectionInfo> initialize_connection(const VolumeId& volume) override;
@@ -76,11 +82,13 @@ class FileDriver final : public Driver {
   Result<void> empty_work_directory();
   Result<void> probe();
   std::string labelled(std::string_view text) const;
+  static std::string name_aside(const VolumeId& volume);  // in the work directory
   NewFile::Place place() const;
   Result<base::Fd> open_volume(const VolumeId& volume, int flags) const;
   bool is_there(const VolumeId& volume) const;
   Result<void> check_room_for(std::uint64_t bytes, const VolumeId& volume) const;
   Result<void> publish(NewFile& file, const VolumeId& volume, Durable durable);
+  Result<void> publish_later(NewFile& file, const CloneSpec& clone);
   Result<void> share_source(int source, int target, const CloneSpec& clone);
   Result<bool> share_image(int image, int target, std::uint64_t volume_size_bytes, const VolumeId& volume) const;
 
@@ -93,6 +101,7 @@ class FileDriver final : public Driver {
   bool nameless_ = false;
   bool reflinks_ = false;
   bool is_xfs_ = false;
+  bool names_later_ = false;
   bool keeps_order_ = false;  // a name is on disk no sooner than what was done to its file before
 
   // One for each source that is cloned from at the moment; a few sources may share one.

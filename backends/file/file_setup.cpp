@@ -21,6 +21,7 @@ namespace {
 
 constexpr const char* work_name = ".cinder-image-cache";
 constexpr const char* lock_name = "lock";
+constexpr std::string_view aside_prefix = "whole.";  // before a volume's name
 
 struct CloseDirectory {
   void operator()(DIR* directory) const { ::closedir(directory); }
@@ -99,7 +100,7 @@ Result<void> FileDriver::take_work_directory() {
 Result<void> FileDriver::empty_work_directory() {
   return for_each_entry(
       work_directory_.get(), options_.directory.native(), [&](const std::string& name, unsigned char) -> Result<void> {
-        if (name == lock_name) return {};
+        if (name == lock_name || (options_.names_later && name.starts_with(aside_prefix))) return {};
         if (::unlinkat(work_directory_.get(), name.c_str(), 0) == 0 || errno == ENOENT) return {};
         return base::fail_errno(labelled("cannot remove " + std::string(work_name) + "/" + name), errno);
       });
@@ -139,6 +140,7 @@ Result<void> FileDriver::probe() {
     return fail(shared.error().code, labelled("a trial clone failed: " + shared.error().message));
   }
   reflinks_ = shared.has_value();
+  names_later_ = options_.names_later && is_xfs_ && reflinks_ && nameless_;
   return base::sync_file(directory_.get(), options_.directory.native());  // for the work directory's own name
 }
 
@@ -159,6 +161,21 @@ Result<std::vector<VolumeId>> FileDriver::list_volumes() {
                                     return {};
                                   }));
   return volumes;
+}
+
+std::string FileDriver::name_aside(const VolumeId& volume) {
+  return std::string(aside_prefix) + volume.name;
+}
+
+Result<std::vector<VolumeId>> FileDriver::list_unnamed_clones() {
+  std::vector<VolumeId> clones;
+  IMAGECACHE_CHECK(for_each_entry(work_directory_.get(), options_.directory.native(),
+                                  [&](const std::string& name, unsigned char) -> Result<void> {
+                                    if (name.starts_with(aside_prefix))
+                                      clones.push_back({name.substr(aside_prefix.size())});
+                                    return {};
+                                  }));
+  return clones;
 }
 
 Result<std::uint64_t> FileDriver::promised_bytes() const {
@@ -188,6 +205,7 @@ Result<std::unique_ptr<Driver>> make_file_driver(const BackendOptions& options) 
         name, " = " + *text + ": must be a whole number from " + std::to_string(least) + " to " + std::to_string(most));
   };
   FileDriver::Options made;
+  made.names_later = true;
   const auto directory = options.get("file_volume_dir");
   if (!directory || base::trim(*directory).empty()) {
     return wrong("file_volume_dir", " is not set: name the directory that holds the volumes");

@@ -47,15 +47,23 @@ void NewFile::drop_work_name() {
   work_name_.clear();
 }
 
+int NewFile::link_nameless(int directory, const std::string& name) const {
+  // The way of open(2)'s manual page; AT_EMPTY_PATH would want CAP_DAC_READ_SEARCH.
+  const std::string self = "/proc/self/fd/" + std::to_string(fd_.get());
+  return ::linkat(AT_FDCWD, self.c_str(), directory, name.c_str(), AT_SYMLINK_FOLLOW);
+}
+
+Result<void> NewFile::link_aside(const std::string& work_name) {
+  if (link_nameless(place_.work_directory, work_name) != 0)
+    return base::fail_errno(name_ + ": cannot keep the file from a crash", errno);
+  work_name_ = work_name;
+  return {};
+}
+
 Result<void> NewFile::link() {
-  int linked = -1;
-  if (work_name_.empty()) {
-    // The way of open(2)'s manual page; AT_EMPTY_PATH would want CAP_DAC_READ_SEARCH.
-    const std::string self = "/proc/self/fd/" + std::to_string(fd_.get());
-    linked = ::linkat(AT_FDCWD, self.c_str(), place_.directory, name_.c_str(), AT_SYMLINK_FOLLOW);
-  } else {
-    linked = ::linkat(place_.work_directory, work_name_.c_str(), place_.directory, name_.c_str(), 0);
-  }
+  const int linked = work_name_.empty()
+                         ? link_nameless(place_.directory, name_)
+                         : ::linkat(place_.work_directory, work_name_.c_str(), place_.directory, name_.c_str(), 0);
   if (linked != 0) {
     if (errno == EEXIST) return fail(Errc::already_exists, name_ + ": there is a file of this name already");
     return base::fail_errno(name_ + ": cannot give the file its name", errno);

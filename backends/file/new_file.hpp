@@ -34,12 +34,15 @@ class NewFile {
   ~NewFile();
 
   int fd() const { return fd_.get(); }
+  /// Of a nameless one: a name in the work directory, which it loses with link(), so that a sync keeps it from a crash.
+  Result<void> link_aside(const std::string& work_name);
   /// Gives it its name, never over a file that is there (Errc::already_exists). Not yet durable: the caller syncs file
   /// and directory.
   Result<void> link();
 
  private:
   NewFile(const Place& place, std::string name) : place_(place), name_(std::move(name)) {}
+  int link_nameless(int directory, const std::string& name) const;  // as linkat(2)
   void drop_work_name();
 
   Place place_;

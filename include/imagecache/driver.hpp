@@ -11,8 +11,9 @@
 //                  or prepare_import → seal → create_cloned_volume(source)… → finish_import → delete_volume
 //   user volume:   create_cloned_volume(target) → [extend_volume]… → initialize_connection… → delete_volume
 //
-// Durability: when a call that makes or changes a volume has returned success, the change survives a power failure.
-// What a finished volume must look like so that Cinder's own driver can manage it is written in the driver's README.
+// Durability: when a call that makes or changes a volume has returned success, the change survives a power failure; of
+// a clone whose CloneSpec has before_named, what list_unnamed_clones() then finds is enough. What a finished volume
+// must look like so that Cinder's own driver can manage it is written in the driver's README.
 #pragma once
 
 #include <cstdint>
@@ -60,6 +61,16 @@ class Driver {
   /// not there, Errc::already_exists if the target is; nothing is changed then. On failure nothing of the target
   /// remains.
   virtual Result<void> create_cloned_volume(const CloneSpec& clone) = 0;
+
+  /// Once, after check_for_setup_error() and before any other call: clones of a CloneSpec with before_named that were
+  /// whole when the service ended, and whose names are not there. before_named need not have been called.
+  virtual Result<std::vector<VolumeId>> list_unnamed_clones() { return std::vector<VolumeId>(); }
+
+  /// Then, for each of these: it gets its name, durably, if it is wanted and nothing has that name; else it goes.
+  virtual Result<void> settle_unnamed_clone(const VolumeId& volume, bool is_wanted) {
+    static_cast<void>(is_wanted);
+    return fail(Errc::not_found, volume.name + ": no such clone without a name");
+  }
 
   /// Grows, never shrinks (Errc::invalid_argument). The new part reads as zeroes.
   virtual Result<void> extend_volume(const VolumeId& volume, std::uint64_t new_size_bytes) = 0;

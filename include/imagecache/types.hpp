@@ -65,7 +65,9 @@ struct CloneSpec {
   /// look.
   std::stop_token stop = {};
   /// Of a driver with Capabilities::atomic_clones only: called when all but the name is there. Blocks for about as long
-  /// as a sync of the disk. If it fails, so does the clone, with its error. May be called more than once.
+  /// as a sync of the disk, and once it has returned success the caller remembers, over any crash, that the target is
+  /// to be there: so its name alone need not be durable (Driver::list_unnamed_clones()). If it fails, so does the
+  /// clone, with its error. May be called more than once.
   std::function<Result<void>()> before_named = {};
 };
 

@@ -82,6 +82,14 @@ Result<std::vector<VolumeId>> Backend::list_volumes() {
   return driver_->list_volumes();
 }
 
+Result<std::vector<VolumeId>> Backend::list_unnamed_clones() {
+  return driver_->list_unnamed_clones();
+}
+
+Result<void> Backend::settle_unnamed_clone(const VolumeId& volume, bool is_wanted) {
+  return driver_->settle_unnamed_clone(volume, is_wanted);
+}
+
 Result<void> Backend::delete_volume_blocking(const VolumeId& volume) {
   IMAGECACHE_CHECK(check_name(volume));
   return driver_->delete_volume(volume);

@@ -56,6 +56,9 @@ class Backend {
   /// Blocking; at start, before any other call.
   Result<void> check_for_setup_error();
   Result<std::vector<VolumeId>> list_volumes();
+  /// The SPI's, at start.
+  Result<std::vector<VolumeId>> list_unnamed_clones();
+  Result<void> settle_unnamed_clone(const VolumeId& volume, bool is_wanted);
   Result<void> delete_volume_blocking(const VolumeId& volume);
   Result<void> extend_volume_blocking(const VolumeId& volume, std::uint64_t new_size_bytes);
   Result<std::uint64_t> size_blocking(const VolumeId& volume);  ///< of a driver that can read volumes

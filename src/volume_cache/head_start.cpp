@@ -10,7 +10,8 @@
 // In a crash it is a create like any other: the row is durable before anything is to be seen under its name. Where a
 // clone is atomic its row says from the start all that it will say but the status, and recover() finishes what it finds
 // whole: so the row's commit need not come before the clone's work, only before its name, and who asked need not wait
-// until the status is written.
+// until the status is written. A driver may even sync a clone that has no name yet while its row is committed:
+// settle_unnamed_clones() gives it one after a crash if its row is there.
 //
 // The ordinary way needs no head start: where one fails, for whatever reason, it is undone and the ordinary way begins.
 #include <fmt/format.h>

@@ -399,6 +399,8 @@ struct VolumeCache::Impl {
 
   Result<void> recover();
   Result<std::map<std::string, std::set<std::string>>> names_on_backends();
+  Result<void> settle_unnamed_clones();
+  Result<void> for_each_volume(const std::function<void(const Volume&)>& each);
   /// Blocks. No driver is called for what has, or may be a clone of what has, a held file: start never waits for our
   /// own image API. Those are settled by resume_imports(), when it answers.
   void settle_volume(const Volume& volume);

@@ -62,11 +62,55 @@ Result<std::map<std::string, std::set<std::string>>> VolumeCache::Impl::names_on
   return names;
 }
 
+// Whose row is there was told or may have been; the others' rows were never written, or their clones have failed.
+Result<void> VolumeCache::Impl::settle_unnamed_clones() {
+  std::map<std::string, std::map<std::string, bool>> unnamed;  // by backend and name: is it wanted?
+  for (const auto& of : backends) {
+    const Result<std::vector<VolumeId>> found = of->list_unnamed_clones();
+    if (!found)
+      base::log::error(room_name, nullptr, "backend {}: its clones without a name cannot be listed: {}",
+                       of->options().name, found.error().message);
+    if (!found) continue;
+    for (const VolumeId& clone : *found) unnamed[of->options().name][clone.name] = false;
+  }
+  if (unnamed.empty()) return {};
+  const auto is_known = [&unnamed](const Volume& volume) {
+    const auto there = unnamed.find(volume.backend);
+    if (there == unnamed.end()) return;
+    if (const auto clone = there->second.find(volume.name); clone != there->second.end()) clone->second = true;
+  };
+  IMAGECACHE_CHECK(for_each_volume(is_known));
+  for (const auto& [of, clones] : unnamed) {
+    for (const auto& [name, is_wanted] : clones) {
+      const Result<void> settled = backend(of)->settle_unnamed_clone(VolumeId{name}, is_wanted);
+      if (!settled) {
+        base::log::error(room_name, nullptr, "a clone on {} has not got its name: {}", of, settled.error().message);
+      } else {
+        base::log::warning(room_name, nullptr, "{} on {} was cloned and had no name when the service ended; it is {}",
+                           name, of, is_wanted ? "given it" : "removed, as no volume is known by it");
+      }
+    }
+  }
+  return {};
+}
+
+Result<void> VolumeCache::Impl::for_each_volume(const std::function<void(const Volume&)>& each) {
+  catalog::VolumeFilter filter;
+  filter.limit = page_size;
+  for (;;) {
+    IMAGECACHE_TRY(const std::vector<Volume> page, catalog.list_volumes(filter));
+    for (const Volume& volume : page) each(volume);
+    if (page.size() < page_size) return {};
+    filter.marker = page.back().id;
+  }
+}
+
 Result<void> VolumeCache::Impl::recover() {
   const base::WallTime now = clock.now();
   IMAGECACHE_CHECK(catalog.drop_fences_before(now - std::chrono::hours(24)));
   fences_dropped_at = now;
 
+  IMAGECACHE_CHECK(settle_unnamed_clones());
   find_imports();
   // Image-volumes first: what is unfinished of them is removed with both its rows.
   IMAGECACHE_TRY(const auto names, names_on_backends());
@@ -109,20 +153,14 @@ Result<void> VolumeCache::Impl::recover() {
 
   // What is there and known to no row; what was just removed is in `names` still, so they are asked for anew.
   IMAGECACHE_TRY(auto unknown, names_on_backends());
-  catalog::VolumeFilter filter;
-  filter.limit = page_size;
-  for (;;) {
-    IMAGECACHE_TRY(const std::vector<Volume> page, catalog.list_volumes(filter));
-    for (const Volume& volume : page) {
-      if (!volume.source_volume_id.empty()) index.clone_is_there(volume.source_volume_id);
-      const auto there = unknown.find(volume.backend);
-      if (there == unknown.end() || there->second.erase(volume.name) != 0 || volume.status != "available") continue;
-      base::log::warning(room_name, nullptr, "volume {} is available in the catalog and missing on backend {}",
-                         volume.id, volume.backend);
-    }
-    if (page.size() < page_size) break;
-    filter.marker = page.back().id;
-  }
+  const auto compare = [&](const Volume& volume) {
+    if (!volume.source_volume_id.empty()) index.clone_is_there(volume.source_volume_id);
+    const auto there = unknown.find(volume.backend);
+    if (there == unknown.end() || there->second.erase(volume.name) != 0 || volume.status != "available") return;
+    base::log::warning(room_name, nullptr, "volume {} is available in the catalog and missing on backend {}", volume.id,
+                       volume.backend);
+  };
+  IMAGECACHE_CHECK(for_each_volume(compare));
   const std::lock_guard lock(mutex);
   strays.clear();
   for (const auto& [of, there] : unknown) {

@@ -199,7 +199,7 @@ INSTANTIATE_TEST_SUITE_P(Rbd, CrashPoint, testing::ValuesIn(on_rbd()), name_of);
 #endif
 
 /// A create that is ahead of the origin's answer, killed at `at`. (On a file system with reflink.)
-void crash_in_a_head_start(const std::string& at, bool is_there) {
+void crash_in_a_head_start(const std::string& at, bool was_there, bool is_there) {
   World world;
   const auto image = world.origin.add({.content = Content::of(disk().qcow2), .disk_format = "qcow2"});
   ASSERT_NO_FATAL_FAILURE(world.start(at));
@@ -213,7 +213,7 @@ void crash_in_a_head_start(const std::string& at, bool is_there) {
     answer->open();
     ASSERT_TRUE(ended && WIFSIGNALED(*ended) && WTERMSIG(*ended) == SIGKILL) << world.daemon().log();
   }
-  EXPECT_EQ(world.has_volume(second), is_there);
+  EXPECT_EQ(world.has_volume(second), was_there);
   ASSERT_NO_FATAL_FAILURE(world.start());
   EXPECT_EQ(world.has_volume(second), is_there);
   const auto left = world.volume("GET", "/volumes/" + second);
@@ -228,12 +228,35 @@ void crash_in_a_head_start(const std::string& at, bool is_there) {
 }
 
 TEST(CrashInAHeadStart, BeforeItsNameLeavesNothingOfItsVolume) {
-  crash_in_a_head_start("clone.cloned:2", false);
+  crash_in_a_head_start("clone.cloned:2", false, false);
 }
 
 /// Its caller may have been told of it.
 TEST(CrashInAHeadStart, AfterItsNameLeavesTheVolumeWhole) {
-  for (const char* const at : {"volume.linked:3", "clone.done:2"}) crash_in_a_head_start(at, true);
+  for (const char* const at : {"volume.linked:3", "clone.done:2"}) crash_in_a_head_start(at, true, true);
+}
+
+/// Or would have been, with nothing left to do but the name. (Of a crash of the whole machine:
+/// file_power_cut_test.cpp.)
+TEST(CrashInAHeadStart, OnceItsRowIsThereTheNextStartGivesItsName) {
+  crash_in_a_head_start("clone.recorded", false, true);
+}
+
+TEST(CrashInAHeadStart, WithoutItsRowTheCloneIsGone) {
+  World world;
+  const auto image = world.origin.add({.content = Content::of(disk().qcow2), .disk_format = "qcow2"});
+  ASSERT_NO_FATAL_FAILURE(world.start());
+  ASSERT_EQ(world.hook_create(hook_volume, image).status, 200);
+  world.expect_clean_stop();
+  // What the power leaves of a clone that was quicker than its row.
+  const auto volumes = world.directory / "volumes";
+  const std::string name = "volume-" + base::new_uuid();
+  std::filesystem::create_hard_link(volumes / ("volume-" + std::string(hook_volume)),
+                                    volumes / ".cinder-image-cache" / ("whole." + name));
+  ASSERT_NO_FATAL_FAILURE(world.start());
+  EXPECT_FALSE(std::filesystem::exists(volumes / name));
+  world.expect_settled(disk().raw);
+  world.expect_clean_stop();
 }
 
 /// The directory is read while requests are answered; whoever dies over it has changed nothing.

@@ -63,6 +63,10 @@ class FaultDriver final : public Driver {
   Result<void> check_for_setup_error() override;
   Result<VolumeStats> get_volume_stats() override;
   Result<std::vector<VolumeId>> list_volumes() override;
+  Result<std::vector<VolumeId>> list_unnamed_clones() override { return inner_->list_unnamed_clones(); }
+  Result<void> settle_unnamed_clone(const VolumeId& volume, bool is_wanted) override {
+    return inner_->settle_unnamed_clone(volume, is_wanted);
+  }
   Result<void> create_volume(const VolumeId& volume, std::uint64_t size_bytes) override;
   Result<void> copy_image_to_volume(const ImageFile& image, const VolumeId& volume, std::stop_token stop) override;
   Result<void> seal(const VolumeId& volume) override;
