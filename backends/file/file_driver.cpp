@@ -122,18 +122,21 @@ Result<void> FileDriver::check_room_for(std::uint64_t bytes, const VolumeId& vol
                                   options_.directory.native() + " has " + base::format_bytes(free_bytes) + " free");
 }
 
-// Which syncs, and why no more (measured in README.md):
-//   - The name comes before the fsync of the file, so that one flush of the journal carries the file, its shared
-//   blocks,
-//     its size and its name. Journals keep the order of changes, so a crash leaves either no name or a whole file.
-//   - Data that we wrote is not in the journal, so it is flushed before the name.
-//   - fsync of the directory is what POSIX wants for a name; after the first flush it finds nothing left to do.
+// Which syncs, and why no more (measured in README.md). The name comes before the fsync of the file, so that one flush
+// of the journal carries the file, its shared blocks, its size and its name. Journals keep the order of changes, so a
+// crash leaves either no name or a whole file. Data that we wrote is not in the journal, so it is flushed before the
+// name. fsync of the directory is what POSIX wants for a name; XFS logs a file and its name in one transaction, so
+// there it would only wait for the changes of others.
+Result<void> FileDriver::sync_named(int fd, int directory, const VolumeId& volume) const {
+  IMAGECACHE_CHECK(base::sync_file(fd, volume.name));
+  return is_xfs_ ? Result<void>() : base::sync_file(directory, options_.directory.native());
+}
+
 Result<void> FileDriver::publish(NewFile& file, const VolumeId& volume, Durable durable) {
   if (durable == Durable::with_data) IMAGECACHE_CHECK(base::sync_file(file.fd(), volume.name));
   IMAGECACHE_CHECK(file.link());
   base::crash_point("volume.linked");
-  auto synced = base::sync_file(file.fd(), volume.name);
-  if (synced) synced = base::sync_file(directory_.get(), options_.directory.native());
+  auto synced = sync_named(file.fd(), directory_.get(), volume);
   if (!synced) {
     // Nobody can say what is on the disk now, so it is not to be had under this name.
     static_cast<void>(::unlinkat(directory_.get(), volume.name.c_str(), 0));
@@ -145,8 +148,7 @@ Result<void> FileDriver::publish(NewFile& file, const VolumeId& volume, Durable 
 // after it, such as this volume's removal, it is on disk in order, and until then settle_unnamed_clone() can give it.
 Result<void> FileDriver::publish_later(NewFile& file, const CloneSpec& clone) {
   IMAGECACHE_CHECK(file.link_aside(name_aside(clone.target)));
-  IMAGECACHE_CHECK(base::sync_file(file.fd(), clone.target.name));
-  IMAGECACHE_CHECK(base::sync_file(work_directory_.get(), options_.directory.native()));
+  IMAGECACHE_CHECK(sync_named(file.fd(), work_directory_.get(), clone.target));
   base::crash_point("clone.aside");
   IMAGECACHE_CHECK(clone.before_named());
   base::crash_point("clone.recorded");

@@ -87,6 +87,8 @@ class FileDriver final : public Driver {
   Result<base::Fd> open_volume(const VolumeId& volume, int flags) const;
   bool is_there(const VolumeId& volume) const;
   Result<void> check_room_for(std::uint64_t bytes, const VolumeId& volume) const;
+  /// A file and its name, which is in `directory`.
+  Result<void> sync_named(int fd, int directory, const VolumeId& volume) const;
   Result<void> publish(NewFile& file, const VolumeId& volume, Durable durable);
   Result<void> publish_later(NewFile& file, const CloneSpec& clone);
   Result<void> share_source(int source, int target, const CloneSpec& clone);
