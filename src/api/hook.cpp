@@ -66,6 +66,7 @@ base::Task<Reply> finished(Call& call, const volume_cache::Created& created, ste
   Json body{{"volume_id", id},
             {"outcome", std::string(word(created.outcome))},
             {"elapsed_ms", elapsed_ms(started)},
+            {"existed", created.finished_at < started},
             {"size_gb", created.volume.size_gb}};
   if (!created.uncached_reason.empty()) body["uncached_reason"] = created.uncached_reason;
   add_model_update(body, *update);

@@ -313,6 +313,7 @@ Task<Result<Created>> VolumeCache::Impl::finish(CreationPtr creation, Begun begu
   created.volume.source_volume_id = made.source_volume_id;
   created.volume.bootable = begun.volume.bootable || begun.image.has_value();
   created.volume.updated_at = clock.now();
+  created.finished_at = std::chrono::steady_clock::now();
   if (made.is_found_whole) {
     {
       const std::lock_guard lock(mutex);

@@ -132,6 +132,8 @@ struct Created {
   catalog::Volume volume;
   Outcome outcome = Outcome::miss;
   std::string uncached_reason{};  ///< why no image-volume was kept for it; empty where the backend keeps none at all
+  /// When this process finished it; the epoch if an earlier create did and its row is all that is known.
+  std::chrono::steady_clock::time_point finished_at{};
 };
 
 enum class Phase { queued, download, inspect, convert, clone, done };

@@ -21,13 +21,18 @@ TEST(VolumeHook, TheSameIdTwiceAtOnceIsOneVolume) {
     EXPECT_EQ(hook_create(daemon, id, image, 2).status, 409) << "the same id and another size";
     gate->open();
   }
-  for (const auto& answer : answers) EXPECT_EQ(answer.status, 200) << answer.body;
+  for (const auto& answer : answers) {
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    EXPECT_NE(answer.body.find("\"existed\":false"), std::string::npos) << answer.body;
+  }
   EXPECT_TRUE(holds(daemon.volume_file(id), raw, 1));
   EXPECT_EQ(daemon.counters().volumes_created, 1U);
   EXPECT_EQ(daemon.counters().volume_builds_started, 1U);
   EXPECT_EQ(daemon.volume_files(), 2U);
   EXPECT_EQ(in_use(daemon, "admin", "volumes"), 0U) << "Cinder has counted it";
-  EXPECT_EQ(hook_create(daemon, id, image).status, 200) << "and once more, after the end";
+  const auto again = hook_create(daemon, id, image);
+  EXPECT_EQ(again.status, 200) << "and once more, after the end";
+  EXPECT_NE(again.body.find("\"existed\":true"), std::string::npos) << again.body;
   EXPECT_EQ(daemon.counters().volumes_created, 1U);
 }
 

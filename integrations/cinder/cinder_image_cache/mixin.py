@@ -284,6 +284,11 @@ class ImageCacheMixin(_StockDriver):
                 answer.body.get('volume_id') != volume.id or
                 answer.body.get('size_gb') != volume.size):
             raise client.Lost('it speaks of another volume')
+        if answer.status == 200 and answer.body.get('existed'):
+            # We ask once. An earlier attempt is not over for nothing: Cinder
+            # may have written to its volume since, before a restart of ours.
+            raise client.Lost('it has a volume of this id from an earlier '
+                              'attempt')
         return answer
 
     def _image_cache_refuse(self, context: typing.Any, volume: typing.Any,
